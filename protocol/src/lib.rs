@@ -1,0 +1,17 @@
+//! The words of the Gateway protocol v4: plain data, no I/O.
+//!
+//! Facts come from the published schema (`@openclaw/gateway-protocol`) and from what the official clients were
+//! seen to say on the wire.
+
+pub mod client;
+pub mod connect;
+pub mod device_auth;
+pub mod error;
+pub mod frame;
+pub mod hello;
+pub mod limits;
+pub mod params;
+pub mod scope;
+
+pub use error::{ErrorCode, ErrorShape};
+pub use scope::{Role, Scope, Scopes};

@@ -1,0 +1,134 @@
+//! Typed parameters out of raw JSON, with errors that name the place.
+
+use crate::error::ErrorShape;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use serde_path_to_error::{Path, Segment};
+
+/// Reads the params of `method`; absent or `null` params count as `{}`.
+pub fn parse<T: DeserializeOwned>(method: &str, raw: Option<&RawValue>) -> Result<T, ErrorShape> {
+    let text = raw.map_or("{}", RawValue::get);
+    let text = if text == "null" { "{}" } else { text };
+    let mut reader = serde_json::Deserializer::from_str(text);
+    serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let place = pointer(error.path());
+        ErrorShape::invalid(format!(
+            "invalid {method} params: {}",
+            describe(&place, &error.inner().to_string())
+        ))
+    })
+}
+
+/// An error about one place in the params of `method`; `path` is a JSON pointer.
+pub fn invalid(method: &str, path: &str, problem: &str) -> ErrorShape {
+    ErrorShape::invalid(format!("invalid {method} params: at {path}: {problem}"))
+}
+
+/// Says what serde found wrong in the words of the official gateway's validator.
+pub(crate) fn describe(pointer: &str, problem: &str) -> String {
+    let problem = problem.split(" at line ").next().unwrap_or(problem);
+    let quoted = problem.split('`').nth(1);
+    let place = if pointer.is_empty() { "root" } else { pointer };
+    match quoted {
+        Some(name) if problem.starts_with("missing field") && pointer.is_empty() => {
+            format!("must have required property '{name}'")
+        }
+        Some(name) if problem.starts_with("missing field") => {
+            format!("at {place}: must have required property '{name}'")
+        }
+        Some(name) if problem.starts_with("unknown field") => {
+            let parent = pointer.strip_suffix(&format!("/{name}")).unwrap_or(pointer);
+            format!("at {}: unexpected property '{name}'", if parent.is_empty() { "root" } else { parent })
+        }
+        Some(_) if problem.starts_with("unknown variant") => {
+            format!("at {place}: must be equal to one of the allowed values")
+        }
+        _ => match problem.split_once(", expected ") {
+            Some((_, expected)) => format!("at {place}: must be {}", kind(expected)),
+            None => format!("at {place}: {problem}"),
+        },
+    }
+}
+
+/// serde's word for a type, as JSON Schema calls it.
+fn kind(expected: &str) -> &str {
+    match expected {
+        "a string" | "string" => "string",
+        "a boolean" => "boolean",
+        "a sequence" => "array",
+        "a map" => "object",
+        "u8" | "u16" | "u32" | "u64" | "usize" | "i8" | "i16" | "i32" | "i64" => "integer",
+        "f32" | "f64" => "number",
+        other if other.starts_with("struct") => "object",
+        other => other,
+    }
+}
+
+fn pointer(path: &Path) -> String {
+    let mut pointer = String::new();
+    for segment in path.iter() {
+        pointer.push('/');
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&index.to_string()),
+            Segment::Map { key } => pointer.push_str(key),
+            Segment::Enum { variant } => pointer.push_str(variant),
+            Segment::Unknown => pointer.push('?'),
+        }
+    }
+    pointer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct Sample {
+        session_key: String,
+        #[serde(default)]
+        limit: Option<u32>,
+        #[serde(default)]
+        tags: Vec<String>,
+    }
+
+    fn message(text: &str) -> String {
+        let raw = RawValue::from_string(text.to_owned()).unwrap();
+        parse::<Sample>("x", Some(&raw)).unwrap_err().message
+    }
+
+    #[test]
+    fn what_is_well_formed_is_taken() {
+        let raw = RawValue::from_string(r#"{"sessionKey":"a","limit":3,"tags":["b"]}"#.to_owned()).unwrap();
+        let wanted = Sample { session_key: "a".to_owned(), limit: Some(3), tags: vec!["b".to_owned()] };
+        assert_eq!(parse::<Sample>("x", Some(&raw)).unwrap(), wanted);
+    }
+
+    #[test]
+    fn each_problem_names_its_place() {
+        assert_eq!(message("{}"), "invalid x params: must have required property 'sessionKey'");
+        assert_eq!(
+            message(r#"{"sessionKey":"a","nope":1}"#),
+            "invalid x params: at root: unexpected property 'nope'"
+        );
+        assert_eq!(message(r#"{"sessionKey":3}"#), "invalid x params: at /sessionKey: must be string");
+        assert_eq!(
+            message(r#"{"sessionKey":"a","limit":"b"}"#),
+            "invalid x params: at /limit: must be integer"
+        );
+        assert_eq!(
+            message(r#"{"sessionKey":"a","tags":["b",1]}"#),
+            "invalid x params: at /tags/1: must be string"
+        );
+    }
+
+    #[test]
+    fn absent_and_null_params_are_empty() {
+        #[derive(Deserialize)]
+        struct Nothing {}
+        assert!(parse::<Nothing>("x", None).is_ok());
+        let null = RawValue::from_string("null".to_owned()).unwrap();
+        assert!(parse::<Nothing>("x", Some(&null)).is_ok());
+    }
+}
