@@ -1,0 +1,178 @@
+//! What a run needs from the rest of the gateway, small enough to be stood in for in a test.
+
+use crate::channels::{Channels, FetchMedia, RunProgress};
+use crate::gateway::Gateway;
+use crate::nodes::{
+    ApproveSurface, Courier, InvokeError, InvokeNode, InvokeOrigin, ListNodes, RejectSurface,
+};
+use futures_util::future::LocalBoxFuture;
+use serde::Serialize;
+use serde_json::Value;
+use std::time::Duration;
+use tidegate_protocol::{ErrorShape, Scope, Scopes};
+
+/// A command for a node, on behalf of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeCall {
+    /// An id or a name.
+    pub node: String,
+    pub command: String,
+    pub params: Value,
+    pub timeout: Duration,
+    /// The same key never runs a command twice, not even after a restart.
+    pub key: String,
+    pub session_key: String,
+    pub run_id: String,
+}
+
+/// What a node answered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeAnswer {
+    pub node_id: String,
+    pub payload: Value,
+}
+
+/// Why a node did not answer.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct NodeFailure {
+    pub message: String,
+    /// The command may have run all the same.
+    pub may_have_run: bool,
+}
+
+/// The way to the nodes.
+pub trait NodeDoor {
+    /// All nodes as `node.list` shows them.
+    fn list(&self) -> LocalBoxFuture<'_, Result<Vec<Value>, NodeFailure>>;
+    /// Runs a command on a node.
+    fn invoke(&self, call: NodeCall) -> LocalBoxFuture<'_, Result<NodeAnswer, NodeFailure>>;
+    /// Approves or rejects what a node asks to be allowed.
+    fn decide(&self, request_id: String, approve: bool) -> LocalBoxFuture<'_, Result<Value, NodeFailure>>;
+}
+
+/// The way to the channels.
+pub trait ChannelDoor {
+    /// Tells the channel how a run comes along. News may be lost.
+    fn progress(&self, progress: RunProgress);
+    /// Whether there is such an account, so that what is meant for it can go out.
+    fn exists(&self, channel: &str, account: &str) -> bool;
+    /// Something new is in the outbox of this account.
+    fn flush(&self, channel: &str, account: &str);
+    /// The bytes of a file that came with a message.
+    fn fetch<'a>(
+        &'a self,
+        channel: &'a str,
+        account: &'a str,
+        file: FetchMedia,
+    ) -> LocalBoxFuture<'a, Result<Vec<u8>, String>>;
+}
+
+impl ChannelDoor for Channels {
+    fn progress(&self, progress: RunProgress) {
+        Self::progress(self, progress);
+    }
+
+    fn exists(&self, channel: &str, account: &str) -> bool {
+        self.get(channel, account).is_some()
+    }
+
+    fn flush(&self, channel: &str, account: &str) {
+        Self::flush(self, channel, account);
+    }
+
+    fn fetch<'a>(
+        &'a self,
+        channel: &'a str,
+        account: &'a str,
+        file: FetchMedia,
+    ) -> LocalBoxFuture<'a, Result<Vec<u8>, String>> {
+        Box::pin(async move {
+            let fetched =
+                Self::fetch(self, channel, account, file).await.map_err(|error| error.to_string())?;
+            let bytes = tokio::fs::read(&fetched.path).await.map_err(|error| error.to_string());
+            // It was fetched for us alone.
+            if let Err(error) = tokio::fs::remove_file(&fetched.path).await {
+                tracing::warn!(%error, "a fetched file could not be removed");
+            }
+            bytes
+        })
+    }
+}
+
+/// The way to the nodes through their registry.
+pub(super) struct Registry {
+    gateway: Gateway,
+}
+
+impl Registry {
+    pub(super) fn new(gateway: Gateway) -> Self {
+        Self { gateway }
+    }
+}
+
+impl NodeDoor for Registry {
+    fn list(&self) -> LocalBoxFuture<'_, Result<Vec<Value>, NodeFailure>> {
+        Box::pin(async move {
+            let views = self.gateway.nodes.send(ListNodes).await.map_err(|_| restarting())?;
+            Ok(views.iter().filter_map(|view| serde_json::to_value(view).ok()).collect())
+        })
+    }
+
+    fn invoke(&self, call: NodeCall) -> LocalBoxFuture<'_, Result<NodeAnswer, NodeFailure>> {
+        Box::pin(async move {
+            let params = match &call.params {
+                Value::Null => None,
+                params => Some(serde_json::value::to_raw_value(params).map_err(unreadable)?),
+            };
+            let invoke = InvokeNode {
+                node: call.node,
+                command: call.command,
+                params,
+                timeout: call.timeout,
+                idempotency_key: call.key,
+                session_key: Some(call.session_key),
+                progress: None,
+                origin: InvokeOrigin::Agent { run_id: call.run_id },
+            };
+            // Dropping this future, as a stopped run does, gives the call up.
+            let outcome = Courier::of(&self.gateway).invoke(invoke).await.map_err(failure)?;
+            let payload = serde_json::from_str(outcome.payload.get()).map_err(unreadable)?;
+            Ok(NodeAnswer { node_id: outcome.node_id.clone(), payload })
+        })
+    }
+
+    fn decide(&self, request_id: String, approve: bool) -> LocalBoxFuture<'_, Result<Value, NodeFailure>> {
+        Box::pin(async move {
+            if approve {
+                // The agent never holds `operator.admin`: a node that wants to run programs is let in by a person.
+                let scopes =
+                    Scopes::from_iter([Scope::Read, Scope::Write, Scope::Pairing].map(Scope::as_str));
+                let approved = self.gateway.nodes.send(ApproveSurface { request_id, scopes }).await;
+                shown(approved.map_err(|_| restarting())?)
+            } else {
+                let rejected = self.gateway.nodes.send(RejectSurface { request_id }).await;
+                shown(rejected.map_err(|_| restarting())?)
+            }
+        })
+    }
+}
+
+fn shown(answer: Result<impl Serialize, ErrorShape>) -> Result<Value, NodeFailure> {
+    let answer = answer.map_err(|error| NodeFailure { message: error.message, may_have_run: false })?;
+    serde_json::to_value(answer).map_err(unreadable)
+}
+
+fn restarting() -> NodeFailure {
+    NodeFailure { message: "the node registry is restarting; try again".to_owned(), may_have_run: false }
+}
+
+fn unreadable(error: serde_json::Error) -> NodeFailure {
+    NodeFailure { message: format!("unreadable JSON: {error}"), may_have_run: false }
+}
+
+fn failure(error: InvokeError) -> NodeFailure {
+    // A node that answered with an error has said what happened.
+    let told = matches!(error, InvokeError::NodeFailed { .. });
+    NodeFailure { may_have_run: error.may_have_run() && !told, message: error.to_string() }
+}

@@ -1,0 +1,25 @@
+//! Who may come in, decided without sockets and without a database.
+//!
+//! [`peer::classify`] judges a request by its headers before anything else happens; [`budget`] bounds the sockets
+//! that have not said who they are; [`limiter`] counts wrong secrets; [`decide()`] answers a connect.
+
+pub mod budget;
+mod credential;
+pub mod decide;
+pub mod head;
+pub mod limiter;
+pub mod net;
+pub mod origin;
+pub mod peer;
+pub mod policy;
+pub mod proxy;
+pub mod refusal;
+pub mod secret;
+
+pub use decide::{Attempt, Decision, decide};
+pub use head::RequestHead;
+pub use limiter::Limiter;
+pub use peer::{HttpRefusal, Peer, PeerClass, SocketClass, classify};
+pub use policy::AuthPolicy;
+pub use refusal::Refusal;
+pub use secret::SecretDigest;

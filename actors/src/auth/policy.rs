@@ -1,0 +1,155 @@
+//! What the settings say about who may come in, in the form in which decisions need it.
+
+use super::limiter::Limits;
+use super::net::Cidr;
+use super::origin::WebOrigin;
+use super::secret::SecretDigest;
+use crate::settings::{self, Settings, gateway::Bind};
+use std::time::Duration;
+
+/// Everything that [`super::peer::classify`] and [`super::decide()`] need to know about this gateway.
+#[derive(Debug, Clone)]
+pub struct AuthPolicy {
+    pub mode: AuthMode,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Cidr>,
+    /// Take the client address from `X-Real-IP` where a trusted proxy sends no `X-Forwarded-For`.
+    pub allow_real_ip: bool,
+    pub allowed_origins: AllowedOrigins,
+    /// Whether only this machine can reach the listener. Otherwise pages on its own port of `localhost` are
+    /// expected to be tunnelled to it.
+    pub loopback_only: bool,
+    /// Whether the listener speaks TLS: then own pages are `https`.
+    pub tls: bool,
+    /// Whether a client on this machine that knows the secret is paired without asking.
+    pub auto_approve_local: bool,
+    /// Networks from which a node's first pairing, and nothing else, is approved without asking.
+    pub auto_approve_nodes: Vec<Cidr>,
+    /// What wrong credentials cost.
+    pub limits: Limits,
+    /// Whether the owner's programs on this machine are slowed instead of locked out.
+    pub exempt_local: bool,
+    /// The build the Control UI must have; `None` accepts any.
+    pub ui_build: Option<String>,
+}
+
+/// `gateway.auth.mode` with what it needs.
+#[derive(Debug, Clone)]
+pub enum AuthMode {
+    Token(SecretDigest),
+    Password(SecretDigest),
+    None,
+    TrustedProxy(TrustedProxy),
+}
+
+impl AuthMode {
+    fn from_settings(auth: &settings::gateway::AuthSettings) -> Self {
+        let digest = |secret: &Option<settings::Secret>| match secret {
+            Some(secret) if !secret.is_blank() => SecretDigest::of(secret.expose()),
+            // No secret is set: nothing that anyone could send may match.
+            _ => SecretDigest::unmatchable(),
+        };
+        match auth.mode() {
+            settings::AuthMode::Token => Self::Token(digest(&auth.token)),
+            settings::AuthMode::Password => Self::Password(digest(&auth.password)),
+            settings::AuthMode::None => Self::None,
+            settings::AuthMode::TrustedProxy => match &auth.trusted_proxy {
+                Some(proxy) => Self::TrustedProxy(TrustedProxy {
+                    user_header: proxy.user_header.clone(),
+                    required_headers: proxy.required_headers.clone(),
+                    allow_users: proxy.allow_users.clone(),
+                    allow_loopback: proxy.allow_loopback,
+                    password: auth.password.as_ref().map(|_| digest(&auth.password)),
+                }),
+                None => Self::Token(SecretDigest::unmatchable()),
+            },
+        }
+    }
+}
+
+fn blocks(texts: &[String]) -> Vec<Cidr> {
+    texts.iter().filter_map(|text| text.parse().ok()).collect()
+}
+
+fn is_loopback_host(host: &str) -> bool {
+    host.trim().parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// `gateway.auth.trustedProxy`.
+#[derive(Debug, Clone)]
+pub struct TrustedProxy {
+    /// The header in which the proxy names the person.
+    pub user_header: String,
+    pub required_headers: Vec<String>,
+    /// Empty: everybody whom the proxy lets through.
+    pub allow_users: Vec<String>,
+    /// Whether the proxy may run on this machine, where any local process could forge its headers.
+    pub allow_loopback: bool,
+    /// Lets clients on this machine in beside the proxy.
+    pub password: Option<SecretDigest>,
+}
+
+/// `gateway.controlUi.allowedOrigins`.
+#[derive(Debug, Clone, Default)]
+pub struct AllowedOrigins {
+    pub any: bool,
+    pub listed: Vec<WebOrigin>,
+}
+
+impl AllowedOrigins {
+    /// Entries that are no origin are left out: they could never match.
+    pub fn from_settings<'a>(entries: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut allowed = Self::default();
+        for entry in entries {
+            match entry.trim() {
+                "*" => allowed.any = true,
+                other => allowed.listed.extend(WebOrigin::parse(other.trim_end_matches('/'))),
+            }
+        }
+        allowed
+    }
+
+    pub fn allows(&self, origin: &WebOrigin) -> bool {
+        self.any || self.listed.contains(origin)
+    }
+}
+
+impl AuthPolicy {
+    /// Reads the settings. What they get wrong is left out here, which only ever makes the policy stricter; that
+    /// they are complete is checked before the gateway starts.
+    pub fn from_settings(settings: &Settings) -> Self {
+        let gateway = &settings.gateway;
+        let limits = &gateway.auth.rate_limit;
+        Self {
+            mode: AuthMode::from_settings(&gateway.auth),
+            trusted_proxies: blocks(&gateway.trusted_proxies),
+            allow_real_ip: gateway.allow_real_ip_fallback,
+            allowed_origins: AllowedOrigins::from_settings(
+                gateway.control_ui.allowed_origins.iter().map(String::as_str),
+            ),
+            loopback_only: match gateway.bind {
+                Bind::Auto | Bind::Loopback => true,
+                Bind::Lan | Bind::Tailnet => false,
+                Bind::Custom => gateway.custom_bind_host.as_deref().is_some_and(is_loopback_host),
+            },
+            tls: gateway.tls.enabled,
+            auto_approve_local: gateway.nodes.pairing.auto_approve_local,
+            auto_approve_nodes: blocks(&gateway.nodes.pairing.auto_approve_cidrs),
+            limits: Limits {
+                max_failures: limits.max_attempts.max(1),
+                window: Duration::from_millis(limits.window_ms.max(1)),
+                lockout: Duration::from_millis(limits.lockout_ms.max(1)),
+            },
+            exempt_local: limits.exempt_loopback,
+            ui_build: None,
+        }
+    }
+
+    /// The shared secret that opens this gateway, where there is one.
+    pub fn secret(&self) -> Option<&SecretDigest> {
+        match &self.mode {
+            AuthMode::Token(secret) | AuthMode::Password(secret) => Some(secret),
+            AuthMode::None | AuthMode::TrustedProxy(_) => None,
+        }
+    }
+}

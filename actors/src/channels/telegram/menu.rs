@@ -1,0 +1,80 @@
+//! The command menu that Telegram shows beside the text field.
+
+use super::line::Line;
+use crate::settings::telegram::CustomCommand;
+use serde_json::{Value, json};
+
+/// Commands that the gateway answers itself, with or without a model.
+const COMMANDS: [(&str, &str); 10] = [
+    ("help", "What the bot can do"),
+    ("status", "How the gateway, its model and its nodes are"),
+    ("nodes", "The nodes and whether they are connected"),
+    ("invoke", "Run a command on a node"),
+    ("new", "Start a new conversation"),
+    ("reset", "Start a new conversation"),
+    ("stop", "Stop what is running"),
+    ("model", "Show or choose the model"),
+    ("compact", "Shorten the conversation so far"),
+    ("whoami", "Your id, and what you may do"),
+];
+/// Telegram's limit.
+const MAX_COMMANDS: usize = 100;
+
+/// Puts the menu up. Only a convenience: when Telegram refuses it, the commands work all the same.
+pub(super) async fn publish(line: &Line) {
+    let commands = commands(&line.account().custom_commands);
+    let scopes = [None, Some(json!({"type": "all_group_chats"}))];
+    for scope in scopes {
+        let mut params = json!({});
+        if let Some(scope) = scope {
+            params["scope"] = scope;
+        }
+        if let Err(error) = line.call::<bool>("deleteMyCommands", &params).await {
+            tracing::debug!(account = line.name, %error, "old command menu not removed");
+        }
+        params["commands"] = commands.clone().into();
+        if let Err(error) = line.call::<bool>("setMyCommands", &params).await {
+            tracing::warn!(account = line.name, %error, "command menu not set");
+        }
+    }
+}
+
+fn commands(custom: &[CustomCommand]) -> Vec<Value> {
+    let mut menu: Vec<(String, String)> =
+        COMMANDS.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+    for entry in custom {
+        let name = entry.command.trim_start_matches('/').to_ascii_lowercase();
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        let fits = (1..=32).contains(&name.len()) && name.chars().all(plain);
+        let text: String = entry.description.trim().chars().take(256).collect();
+        if !fits || text.is_empty() || menu.iter().any(|(taken, _)| *taken == name) {
+            tracing::warn!(command = entry.command, "custom command left out of the menu");
+            continue;
+        }
+        menu.push((name, text));
+    }
+    menu.truncate(MAX_COMMANDS);
+    menu.into_iter()
+        .map(|(command, description)| json!({"command": command, "description": description}))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn custom_commands_join_the_menu_unless_telegram_would_refuse_them() {
+        let custom =
+            |command: &str, text: &str| CustomCommand { command: command.into(), description: text.into() };
+        let menu = commands(&[
+            custom("/Backup", "Save"),
+            custom("bad name", "x"),
+            custom("help", "x"),
+            custom("empty", ""),
+        ]);
+        let names: Vec<_> = menu.iter().filter_map(|entry| entry["command"].as_str()).collect();
+        assert_eq!(names.len(), COMMANDS.len() + 1);
+        assert_eq!(names.last(), Some(&"backup"));
+    }
+}

@@ -1,0 +1,136 @@
+//! All devices, requests and codes, as they are in the database.
+
+use super::record::{BootstrapToken, DeviceRecord, PairingRequest};
+use std::collections::HashMap;
+
+/// Requests that may wait at one time; the one that was asked for longest ago makes room.
+const MAX_REQUESTS: usize = 256;
+
+/// What decisions are made from. It changes only by [`Change`]s that are on the disk.
+#[derive(Debug, Default)]
+pub struct DeviceBook {
+    devices: HashMap<String, DeviceRecord>,
+    /// By device.
+    requests: HashMap<String, PairingRequest>,
+    bootstrap: HashMap<[u8; 32], BootstrapToken>,
+}
+
+/// One durable step.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// A device is paired or its record changed; its request, if it had one, is answered; a code is used up.
+    SaveDevice {
+        record: Box<DeviceRecord>,
+        answers: Option<String>,
+        consumes: Option<[u8; 32]>,
+    },
+    /// A device asks, instead of what it asked before.
+    SaveRequest(Box<PairingRequest>),
+    DropRequest {
+        device_id: String,
+    },
+    RemoveDevice {
+        device_id: String,
+    },
+}
+
+impl DeviceBook {
+    pub fn new(
+        devices: Vec<DeviceRecord>,
+        requests: Vec<PairingRequest>,
+        bootstrap: Vec<BootstrapToken>,
+    ) -> Self {
+        Self {
+            devices: devices.into_iter().map(|record| (record.device_id().to_owned(), record)).collect(),
+            requests: requests.into_iter().map(|asked| (asked.claim.device_id.clone(), asked)).collect(),
+            bootstrap: bootstrap.into_iter().map(|token| (*token.digest.digest(), token)).collect(),
+        }
+    }
+
+    pub fn device(&self, device_id: &str) -> Option<&DeviceRecord> {
+        self.devices.get(device_id)
+    }
+
+    pub fn devices(&self) -> impl Iterator<Item = &DeviceRecord> {
+        self.devices.values()
+    }
+
+    /// The request of a device, unless it has expired.
+    pub fn request_of(&self, device_id: &str, now_ms: i64) -> Option<&PairingRequest> {
+        self.requests.get(device_id).filter(|asked| !asked.is_expired(now_ms))
+    }
+
+    pub fn request(&self, request_id: &str, now_ms: i64) -> Option<&PairingRequest> {
+        self.requests(now_ms).find(|asked| asked.request_id == request_id)
+    }
+
+    pub fn requests(&self, now_ms: i64) -> impl Iterator<Item = &PairingRequest> {
+        self.requests.values().filter(move |asked| !asked.is_expired(now_ms))
+    }
+
+    pub fn expired(&self, now_ms: i64) -> Vec<PairingRequest> {
+        self.requests.values().filter(|asked| asked.is_expired(now_ms)).cloned().collect()
+    }
+
+    /// The request that has to go before another fits.
+    pub fn surplus_request(&self) -> Option<&PairingRequest> {
+        (self.requests.len() >= MAX_REQUESTS)
+            .then(|| self.requests.values().min_by_key(|asked| asked.asked_at_ms))
+            .flatten()
+    }
+
+    /// A code that is neither used nor expired.
+    pub fn bootstrap(&self, digest: &[u8; 32], now_ms: i64) -> Option<&BootstrapToken> {
+        let token = self.bootstrap.get(digest)?;
+        (token.used_at_ms.is_none() && now_ms < token.expires_at_ms).then_some(token)
+    }
+
+    /// Notes that a waiting device asked again: its request lives on under the same id.
+    pub fn asked_again(&mut self, device_id: &str, now_ms: i64) {
+        if let Some(asked) = self.requests.get_mut(device_id) {
+            asked.asked_at_ms = now_ms;
+        }
+    }
+
+    /// Notes when a device was last here. Not durable by itself: see `Devices`.
+    pub fn seen(
+        &mut self,
+        device_id: &str,
+        now_ms: i64,
+        reason: &str,
+        token: Option<tidegate_protocol::Role>,
+    ) {
+        let Some(record) = self.devices.get_mut(device_id) else { return };
+        record.last_seen_at_ms = Some(now_ms);
+        record.last_seen_reason = Some(reason.to_owned());
+        for used in record.tokens.iter_mut().filter(|used| Some(used.role) == token) {
+            used.last_used_at_ms = Some(now_ms);
+        }
+    }
+
+    /// Takes over what was just stored.
+    pub fn apply(&mut self, change: Change, now_ms: i64) {
+        match change {
+            Change::SaveDevice { record, answers, consumes } => {
+                let device_id = record.device_id().to_owned();
+                if answers.is_some() {
+                    self.requests.remove(&device_id);
+                }
+                if let Some(used) = consumes.and_then(|digest| self.bootstrap.get_mut(&digest)) {
+                    used.used_at_ms = Some(now_ms);
+                }
+                self.devices.insert(device_id, *record);
+            }
+            Change::SaveRequest(asked) => {
+                self.requests.insert(asked.claim.device_id.clone(), *asked);
+            }
+            Change::DropRequest { device_id } => {
+                self.requests.remove(&device_id);
+            }
+            Change::RemoveDevice { device_id } => {
+                self.devices.remove(&device_id);
+                self.requests.remove(&device_id);
+            }
+        }
+    }
+}

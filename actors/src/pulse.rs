@@ -1,0 +1,66 @@
+//! What happens by the clock: ticks, health pictures, housekeeping.
+
+use crate::Gateway;
+use crate::agent;
+use crate::events::{Audience, Broadcast};
+use crate::rpc;
+use crate::store::now_ms;
+use actix::{Actor, AsyncContext, Context, WrapFuture};
+use serde_json::json;
+use serde_json::value::to_raw_value;
+use std::time::Duration;
+use tidegate_protocol::Scope;
+use tidegate_protocol::limits::TICK_INTERVAL;
+
+const HEALTH_INTERVAL: Duration = Duration::from_secs(60);
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// See the module.
+pub struct Pulse {
+    gateway: Gateway,
+}
+
+impl Pulse {
+    /// The pulse of a gateway.
+    pub fn new(gateway: Gateway) -> Self {
+        Self { gateway }
+    }
+}
+
+impl Actor for Pulse {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.run_interval(TICK_INTERVAL, |pulse, _| {
+            pulse.gateway.broadcast_droppable("tick", &json!({"ts": now_ms()}), Audience::All);
+        });
+        context.run_interval(HEALTH_INTERVAL, |pulse, context| {
+            context.spawn(publish_health(pulse.gateway.clone()).into_actor(pulse));
+        });
+        context.run_interval(HOUSEKEEPING_INTERVAL, |pulse, context| {
+            context.spawn(keep_house(pulse.gateway.clone()).into_actor(pulse));
+        });
+    }
+}
+
+async fn publish_health(gateway: Gateway) {
+    if gateway.connections.is_empty() {
+        return;
+    }
+    let health = rpc::health(&gateway, true).await;
+    let version = Some(gateway.versions.health_changed());
+    if let Ok(payload) = to_raw_value(&health) {
+        let audience = Audience::Scope(Scope::Read);
+        gateway.events.tell(Broadcast { event: "health", payload, audience, droppable: true, version });
+    }
+}
+
+async fn keep_house(gateway: Gateway) {
+    if let Err(error) = gateway.store.prune_ingress().await {
+        tracing::warn!(%error, "old messages could not be removed");
+    }
+    if let Err(error) = gateway.store.prune_outbox().await {
+        tracing::warn!(%error, "old answers could not be removed");
+    }
+    agent::prune_media(&gateway.settings).await;
+}

@@ -1,0 +1,216 @@
+//! `chat.*`: WebChat's way in, and what was said.
+
+use super::call::{Call, Reply, json};
+use super::history::{History, HistoryAsk};
+use super::sessions::{defaults, row_of};
+use super::table::Method;
+use crate::agent::{AbortRuns, Arrived};
+use crate::channels::WEBCHAT;
+use crate::inbound::{Attachment, AttachmentSource, Inbound, MediaKind, Sender};
+use crate::session::Caller;
+use crate::session_key::canonical;
+use crate::store::{Accepted, Arrival, IngressRow, IngressState, now_ms};
+use serde::Deserialize;
+use serde_json::{Value, json as object};
+use tidegate_protocol::hello::AuthMethod;
+use tidegate_protocol::limits::MAX_ATTACHMENT_BYTES;
+use tidegate_protocol::{ErrorShape, Scope};
+
+pub(super) const METHODS: &[Method] = &[
+    Method::operator("chat.send", Scope::Write, |call| Box::pin(send(call))),
+    Method::operator("chat.abort", Scope::Write, |call| Box::pin(abort(call))),
+    Method::operator("chat.history", Scope::Read, |call| Box::pin(history(call))),
+    Method::operator("chat.startup", Scope::Read, |call| Box::pin(startup(call))),
+    Method::operator("commands.list", Scope::Read, |call| Box::pin(commands(call))),
+];
+
+/// `ChatSendParams`; what this gateway does not act on is accepted and left.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SendParams {
+    session_key: String,
+    message: String,
+    idempotency_key: String,
+    #[serde(default)]
+    attachments: Vec<SentFile>,
+    #[serde(default)]
+    timeout_ms: Option<u64>,
+    /// Send the answer to the channel that the session last spoke on, too.
+    #[serde(default)]
+    deliver: bool,
+}
+
+/// An attachment as clients send it: `content` is base64, with or without a data-URL head.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SentFile {
+    #[serde(default)]
+    mime_type: Option<String>,
+    #[serde(default)]
+    file_name: Option<String>,
+    #[serde(default)]
+    content: Option<String>,
+}
+
+async fn send(call: Call) -> Reply {
+    let params: SendParams = call.params()?;
+    if params.idempotency_key.is_empty() {
+        return Err(call.invalid("/idempotencyKey", "must not have fewer than 1 characters"));
+    }
+    if params.message.trim().is_empty() && params.attachments.is_empty() {
+        return Err(ErrorShape::invalid("message or attachment required"));
+    }
+    let session_key = canonical(&params.session_key)?;
+    let route = match params.deliver {
+        true => call.gateway.store.session(&session_key).await?.and_then(|session| session.route),
+        false => None,
+    };
+    let inbound = Inbound {
+        channel: WEBCHAT.to_owned(),
+        account: String::new(),
+        event_id: params.idempotency_key.clone(),
+        run_id: params.idempotency_key,
+        session_key,
+        route,
+        sender: sender(&call.caller),
+        text: params.message,
+        attachments: params.attachments.into_iter().map(attachment).collect::<Result<_, _>>()?,
+        received_at_ms: now_ms(),
+        reply_context: None,
+        model: None,
+        timeout_ms: params.timeout_ms,
+    };
+    let run_id = inbound.run_id.clone();
+    let status = match submit(&call, inbound).await? {
+        Submitted::New => "started",
+        Submitted::Known(row) if row.state == IngressState::Pending => "in_flight",
+        Submitted::Known(_) => "ok",
+    };
+    json(&object!({"runId": run_id, "status": status}))
+}
+
+/// What became of a message.
+pub(super) enum Submitted {
+    New,
+    /// The same idempotency key was sent before.
+    Known(Box<IngressRow>),
+}
+
+/// Stores a message and wakes the agent. The agent takes up whatever is stored, should it miss the call.
+pub(super) async fn submit(call: &Call, inbound: Inbound) -> Result<Submitted, ErrorShape> {
+    let accepted = call.gateway.store.accept(vec![Arrival::Message(Box::new(inbound))], None).await?;
+    match accepted.into_iter().next() {
+        Some(Accepted::New(row)) => {
+            call.gateway.agent.tell(Arrived(*row));
+            Ok(Submitted::New)
+        }
+        Some(Accepted::Duplicate(row)) => Ok(Submitted::Known(row)),
+        Some(Accepted::Ignored) | None => Err(ErrorShape::invalid("this idempotency key is taken")),
+    }
+}
+
+/// The person behind an operator connection. Whoever proved the gateway's own secret owns it; a paired device does
+/// if it was approved as admin.
+pub(super) fn sender(caller: &Caller) -> Sender {
+    let shared_secret = matches!(caller.auth_method, AuthMethod::Token | AuthMethod::Password);
+    let owner =
+        caller.allows(Scope::Admin) || (shared_secret && caller.client.is_local_helper() && caller.local);
+    Sender {
+        id: caller.device_id.clone().unwrap_or_else(|| caller.client.id.as_str().to_owned()),
+        name: caller.client.display_name.clone(),
+        username: None,
+        owner,
+    }
+}
+
+pub(super) fn attachment(file: SentFile) -> Result<Attachment, ErrorShape> {
+    let content = file.content.unwrap_or_default();
+    let (head, base64) = match content.strip_prefix("data:").and_then(|rest| rest.split_once(',')) {
+        Some((head, base64)) => (Some(head.trim_end_matches(";base64").to_owned()), base64.to_owned()),
+        None => (None, content),
+    };
+    let size = base64.len() / 4 * 3;
+    let name = file.file_name.as_deref().unwrap_or("attachment");
+    if size == 0 {
+        return Err(ErrorShape::invalid(format!("attachment {name}: no content")));
+    }
+    if size > MAX_ATTACHMENT_BYTES {
+        return Err(ErrorShape::invalid(format!(
+            "attachment {name}: {size} bytes; at most {MAX_ATTACHMENT_BYTES} are taken"
+        )));
+    }
+    let mime = file.mime_type.or(head).unwrap_or_else(|| "application/octet-stream".to_owned());
+    let kind = match mime.split('/').next() {
+        Some("image") => MediaKind::Image,
+        Some("audio") => MediaKind::Audio,
+        Some("video") => MediaKind::Video,
+        _ => MediaKind::Document,
+    };
+    Ok(Attachment {
+        kind,
+        mime,
+        file_name: file.file_name,
+        size: u64::try_from(size).ok(),
+        source: AttachmentSource::Inline { base64 },
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AbortParams {
+    session_key: String,
+    #[serde(default)]
+    run_id: Option<String>,
+}
+
+async fn abort(call: Call) -> Reply {
+    let params: AbortParams = call.params()?;
+    let session_key = Some(canonical(&params.session_key)?);
+    let abort = AbortRuns { session_key, run_id: params.run_id, reason: "rpc" };
+    let outcome = call.gateway.agent.send(abort).await.map_err(|_| restarting())?;
+    json(&object!({"ok": true, "aborted": outcome.aborted, "runIds": outcome.run_ids}))
+}
+
+/// The answer while the agent is being restarted.
+pub(super) fn restarting() -> ErrorShape {
+    ErrorShape::unavailable("the agent is restarting; try again")
+        .retry_after(std::time::Duration::from_secs(1))
+}
+
+async fn history(call: Call) -> Reply {
+    let ask: HistoryAsk = call.params()?;
+    json(&History::read(&call.gateway, ask).await?.into_value())
+}
+
+async fn startup(call: Call) -> Reply {
+    let ask: HistoryAsk = call.params()?;
+    let history = History::read(&call.gateway, ask).await?;
+    let info = row_of(&call.gateway, &history.session_key).await?;
+    let mut value = history.into_value();
+    value["sessionInfo"] = info;
+    value["defaults"] = defaults(&call.gateway);
+    json(&value)
+}
+
+async fn commands(_: Call) -> Reply {
+    json(&object!({"commands": command_rows()}))
+}
+
+/// The commands that the gateway itself answers, in every chat.
+fn command_rows() -> Vec<Value> {
+    crate::agent::COMMANDS
+        .iter()
+        .map(|command| {
+            object!({
+                "name": command.name,
+                "nativeName": command.name,
+                "textAliases": [format!("/{}", command.name)],
+                "description": command.description,
+                "category": "status",
+                "source": "native",
+                "scope": "both",
+                "acceptsArgs": command.takes_args,
+            })
+        })
+        .collect()
+}

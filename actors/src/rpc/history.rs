@@ -1,0 +1,162 @@
+//! A session's messages as clients read them.
+
+use crate::Gateway;
+use crate::session_key::canonical;
+use crate::store::TranscriptRow;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tidegate_protocol::ErrorShape;
+
+const DEFAULT_LIMIT: usize = 200;
+const MAX_LIMIT: usize = 1000;
+
+/// `ChatHistoryParams`, with what newer clients add.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct HistoryAsk {
+    session_key: String,
+    #[serde(default)]
+    limit: Option<usize>,
+    /// Messages to skip, counted from the newest.
+    #[serde(default)]
+    offset: Option<usize>,
+    #[serde(default)]
+    max_bytes: Option<usize>,
+    #[serde(default)]
+    max_chars: Option<usize>,
+    /// What the client has already: the cursor of an earlier answer.
+    #[serde(default)]
+    cursor: Option<String>,
+    #[serde(default, rename = "agentId")]
+    _agent_id: Option<String>,
+    #[serde(default, rename = "sessionId")]
+    _session_id: Option<String>,
+    #[serde(default, rename = "messageId")]
+    _message_id: Option<String>,
+    #[serde(default, rename = "pendingBefore")]
+    _pending_before: Option<i64>,
+    #[serde(default, rename = "inputRunIds")]
+    _input_run_ids: Option<Vec<String>>,
+}
+
+/// A page of a session's messages, oldest first.
+pub(super) struct History {
+    pub(super) session_key: String,
+    session_id: Option<String>,
+    messages: Vec<Value>,
+    total: usize,
+    has_more: bool,
+    /// Only what came after the client's cursor.
+    delta: bool,
+    cursor: String,
+}
+
+impl History {
+    pub(super) async fn read(gateway: &Gateway, ask: HistoryAsk) -> Result<Self, ErrorShape> {
+        let session_key = canonical(&ask.session_key)?;
+        let Some(session) = gateway.store.session(&session_key).await? else {
+            return Ok(Self::empty(session_key));
+        };
+        let session_id = session.session_id;
+        let total = usize::try_from(gateway.store.transcript_len(&session_id).await?).unwrap_or(0);
+        let limit = ask.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
+        let offset = ask.offset.unwrap_or(0);
+        let mut rows = gateway.store.transcript(&session_id, limit.saturating_add(offset)).await?;
+        rows.truncate(rows.len().saturating_sub(offset));
+        let cursor = format!("{session_id}:{}", rows.last().map_or(0, |row| row.seq));
+        let since = ask.cursor.as_deref().and_then(|cursor| seq_of(cursor, &session_id));
+        let first = rows.first().map_or(1, |row| row.seq);
+        // A cursor from before this page can't be continued from it.
+        let since = since.filter(|&seq| seq + 1 >= first);
+        let mut messages: Vec<Value> =
+            rows.into_iter().filter(|row| since.is_none_or(|seq| row.seq > seq)).map(shown).collect();
+        trim(&mut messages, ask.max_bytes.or(ask.max_chars));
+        let has_more = since.is_none() && messages.len() + offset < total;
+        Ok(Self {
+            session_key,
+            session_id: Some(session_id),
+            messages,
+            total,
+            has_more,
+            delta: since.is_some(),
+            cursor,
+        })
+    }
+
+    fn empty(session_key: String) -> Self {
+        Self {
+            session_key,
+            session_id: None,
+            messages: Vec::new(),
+            total: 0,
+            has_more: false,
+            delta: false,
+            cursor: String::new(),
+        }
+    }
+
+    pub(super) fn into_value(self) -> Value {
+        let mut value = json!({
+            "messages": self.messages,
+            "pendingInputs": {"items": [], "total": 0},
+        });
+        if self.delta {
+            value["kind"] = json!("delta");
+        } else {
+            value["sessionKey"] = json!(self.session_key);
+            value["hasMore"] = json!(self.has_more);
+            value["totalMessages"] = json!(self.total);
+        }
+        if let Some(session_id) = self.session_id {
+            value["sessionId"] = json!(session_id);
+            value["deltaCursor"] = json!(self.cursor);
+        }
+        value
+    }
+}
+
+fn seq_of(cursor: &str, session_id: &str) -> Option<i64> {
+    cursor.strip_prefix(session_id)?.strip_prefix(':')?.parse().ok()
+}
+
+/// A row as `chat.history` shows it: the message, and where it stands.
+pub(crate) fn shown(row: TranscriptRow) -> Value {
+    let mut message = row.message;
+    if !message["__openclaw"].is_object() {
+        message["__openclaw"] = json!({});
+    }
+    let place = &mut message["__openclaw"];
+    place["id"] = json!(row.message_id);
+    place["seq"] = json!(row.seq);
+    place["recordTimestampMs"] = json!(row.created_at);
+    if let Some(run_id) = row.run_id {
+        place["runId"] = json!(run_id);
+    }
+    message
+}
+
+/// Drops the oldest messages until the rest fits; the newest one always stays.
+fn trim(messages: &mut Vec<Value>, limit: Option<usize>) {
+    let Some(limit) = limit else { return };
+    let mut size = 0;
+    let fits = messages.iter().rev().take_while(|message| {
+        size += message.to_string().len();
+        size <= limit
+    });
+    let keep = fits.count().max(1).min(messages.len());
+    messages.drain(..messages.len() - keep);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_go_first_and_the_newest_stays() {
+        let mut messages = vec![json!("a".repeat(50)), json!("b".repeat(50)), json!("c".repeat(50))];
+        trim(&mut messages, Some(110));
+        assert_eq!(messages.len(), 2);
+        trim(&mut messages, Some(1));
+        assert_eq!(messages, [json!("c".repeat(50))]);
+    }
+}

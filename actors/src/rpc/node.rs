@@ -1,0 +1,173 @@
+//! `node.*` for operators: looking at nodes, calling them, deciding about them.
+
+use super::call::{Call, Reply, json};
+use super::table::Method;
+use crate::devices;
+use crate::nodes::{
+    ApproveSurface, Courier, DEFAULT_TIMEOUT, ForgetNode, InvokeNode, InvokeOrigin, NodeView, RejectSurface,
+    RenameNode, pairing_list,
+};
+use crate::store::now_ms;
+use actix::MailboxError;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::time::Duration;
+use tidegate_protocol::{ErrorShape, Scope};
+
+pub(super) const METHODS: &[Method] = &[
+    Method::operator("node.list", Scope::Read, |call| Box::pin(std::future::ready(list(&call)))),
+    Method::operator("node.describe", Scope::Read, |call| Box::pin(std::future::ready(describe(&call)))),
+    Method::operator("node.invoke", Scope::Write, |call| Box::pin(invoke(call))),
+    Method::operator("node.rename", Scope::Pairing, |call| Box::pin(rename(call))),
+    Method::operator("node.pair.list", Scope::Pairing, |call| {
+        Box::pin(std::future::ready(json(&pairing_list(&call.gateway))))
+    }),
+    Method::operator("node.pair.approve", Scope::Pairing, |call| Box::pin(approve(call))),
+    Method::operator("node.pair.reject", Scope::Pairing, |call| Box::pin(reject(call))),
+    Method::operator("node.pair.remove", Scope::Pairing, |call| Box::pin(remove(call))),
+];
+
+/// Longest idempotency key; it is kept for every call.
+const LONGEST_KEY: usize = 512;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NodeParams {
+    node_id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RequestParams {
+    request_id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct InvokeParams {
+    node_id: String,
+    command: String,
+    #[serde(default)]
+    params: Option<Box<RawValue>>,
+    #[serde(default)]
+    timeout_ms: Option<u64>,
+    idempotency_key: String,
+    #[serde(default)]
+    session_key: Option<String>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Named {
+    node_id: String,
+    display_name: String,
+}
+
+#[derive(Serialize)]
+struct NodeList {
+    ts: i64,
+    nodes: Vec<NodeView>,
+}
+
+#[derive(Serialize)]
+struct Described {
+    ts: i64,
+    #[serde(flatten)]
+    node: NodeView,
+}
+
+fn list(call: &Call) -> Reply {
+    let settings = call.gateway.settings.get();
+    let nodes = call.gateway.node_table.views(&settings.gateway.nodes, call.caller.allows(Scope::Pairing));
+    json(&NodeList { ts: now_ms(), nodes })
+}
+
+fn describe(call: &Call) -> Reply {
+    let NodeParams { node_id } = call.params()?;
+    let settings = call.gateway.settings.get();
+    let node_id = find(call, &node_id)?;
+    let pending = call.caller.allows(Scope::Pairing);
+    let node =
+        call.gateway.node_table.view(&node_id, &settings.gateway.nodes, pending).ok_or_else(unknown)?;
+    json(&Described { ts: now_ms(), node })
+}
+
+async fn invoke(call: Call) -> Reply {
+    let InvokeParams { node_id, command, params, timeout_ms, idempotency_key, session_key } =
+        call.params()?;
+    for (path, text) in [("/nodeId", &node_id), ("/command", &command), ("/idempotencyKey", &idempotency_key)]
+    {
+        if text.trim().is_empty() {
+            return Err(call.invalid(path, "must not have fewer than 1 characters"));
+        }
+    }
+    if idempotency_key.len() > LONGEST_KEY {
+        return Err(call.invalid("/idempotencyKey", "must not have more than 512 characters"));
+    }
+    let caller = &call.caller;
+    let ask = InvokeNode {
+        node: node_id,
+        command,
+        params,
+        timeout: timeout_ms.filter(|ms| *ms > 0).map_or(DEFAULT_TIMEOUT, Duration::from_millis),
+        idempotency_key,
+        session_key,
+        progress: None,
+        origin: InvokeOrigin::Operator { scopes: caller.scopes.clone(), device: caller.device_id.clone() },
+    };
+    json(&*Courier::of(&call.gateway).invoke(ask).await?)
+}
+
+async fn rename(call: Call) -> Reply {
+    let Named { node_id, display_name } = call.params()?;
+    let node_id = find(&call, &node_id)?;
+    let message = RenameNode { node_id: node_id.clone(), display_name: display_name.clone() };
+    call.gateway.nodes.send(message).await.map_err(restarting)??;
+    json(&Named { node_id, display_name: display_name.trim().to_owned() })
+}
+
+async fn approve(call: Call) -> Reply {
+    let RequestParams { request_id } = call.params()?;
+    let message = ApproveSurface { request_id, scopes: call.caller.scopes.clone() };
+    json(&call.gateway.nodes.send(message).await.map_err(restarting)??)
+}
+
+async fn reject(call: Call) -> Reply {
+    let RequestParams { request_id } = call.params()?;
+    json(&call.gateway.nodes.send(RejectSurface { request_id }).await.map_err(restarting)??)
+}
+
+async fn remove(call: Call) -> Reply {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Removed {
+        node_id: String,
+    }
+    let NodeParams { node_id } = call.params()?;
+    let node_id = find(&call, &node_id)?;
+    // First its key to the door, then what it was allowed behind it.
+    let device = devices::ForgetNode { device_id: node_id.clone() };
+    call.gateway.devices.send(device).await.map_err(restarting)??;
+    let message = ForgetNode { node_id: node_id.clone() };
+    if !call.gateway.nodes.send(message).await.map_err(restarting)?? {
+        return Err(unknown());
+    }
+    json(&Removed { node_id })
+}
+
+/// The id of the node that the caller means.
+pub(super) fn find(call: &Call, name: &str) -> Result<String, ErrorShape> {
+    call.gateway.node_table.resolve(name).map_err(|error| match error {
+        crate::nodes::NameError::Unknown(_) => unknown(),
+        ambiguous => ErrorShape::invalid(ambiguous.to_string()),
+    })
+}
+
+fn unknown() -> ErrorShape {
+    ErrorShape::invalid("unknown nodeId")
+}
+
+fn restarting(_: MailboxError) -> ErrorShape {
+    ErrorShape::unavailable("the registry of nodes is restarting; try again")
+        .retry_after(Duration::from_millis(500))
+}

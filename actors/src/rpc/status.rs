@@ -1,0 +1,232 @@
+//! `health`, `status`, `system-presence`: how the gateway fares.
+
+use super::call::{Call, Payload, Reply, json};
+use super::table::Method;
+use crate::agent::providers::catalog::{Catalog, process_env};
+use crate::session::presence;
+use crate::settings::Settings;
+use crate::store::now_ms;
+use crate::supervise::ChildState;
+use crate::{Gateway, VERSION};
+use serde_json::{Map, Value, json as object};
+use std::time::{Duration, Instant};
+use tidegate_protocol::{ErrorShape, Scope};
+
+/// A channel whose last good poll is older than this is not ready.
+const SILENT_CHANNEL: Duration = Duration::from_secs(180);
+
+/// Sessions that `health` and `status` show.
+const RECENT: usize = 5;
+
+pub(super) const METHODS: &[Method] = &[
+    Method::anyone("health", |call| Box::pin(health_method(call))),
+    Method::operator("status", Scope::Read, |call| Box::pin(status(call))),
+    Method::operator("system-presence", Scope::Read, |call| Box::pin(system_presence(call))),
+    Method::operator("system.tree", Scope::Read, |call| Box::pin(tree(call))),
+    Method::operator("last-heartbeat", Scope::Read, |call| Box::pin(last_heartbeat(call))),
+];
+
+async fn health_method(call: Call) -> Reply {
+    json(&health(&call.gateway, call.caller.allows(Scope::Read)).await)
+}
+
+/// The `health` object; without `details` only that it lives.
+pub async fn health(gateway: &Gateway, details: bool) -> Value {
+    let started = Instant::now();
+    let mut health = object!({
+        "ok": true,
+        "ts": now_ms(),
+        "durationMs": 0,
+        "plugins": {"loaded": [], "errors": [], "unavailable": []},
+        "channels": {},
+        "channelOrder": [],
+        "channelLabels": {},
+        "heartbeatSeconds": 0,
+        "defaultAgentId": "main",
+        "agents": [],
+        "sessions": {"path": "", "count": 0, "recent": []},
+    });
+    if details {
+        let (channels, order, labels) = channels(gateway);
+        health["channels"] = channels;
+        health["channelOrder"] = order;
+        health["channelLabels"] = labels;
+        let sessions = sessions(gateway).await;
+        health["agents"] = object!([{
+            "agentId": "main",
+            "isDefault": true,
+            "heartbeat": {"enabled": false, "every": "0m", "everyMs": null, "prompt": "", "target": "none", "ackMaxChars": 0},
+            "sessions": sessions.clone(),
+        }]);
+        health["sessions"] = sessions;
+    }
+    health["durationMs"] = object!(u64::try_from(started.elapsed().as_millis()).unwrap_or(0));
+    health
+}
+
+/// Each channel with its accounts; the first account stands for the channel.
+fn channels(gateway: &Gateway) -> (Value, Value, Value) {
+    let mut channels = Map::new();
+    let mut order = Vec::new();
+    let mut labels = Map::new();
+    for (channel, status) in gateway.channels.statuses() {
+        let account = serde_json::to_value(&status).unwrap_or_default();
+        let entry = channels.entry(channel.clone()).or_insert_with(|| {
+            order.push(Value::String(channel.clone()));
+            labels.insert(channel.clone(), Value::String(label(&channel)));
+            let mut entry = account.clone();
+            entry["accounts"] = object!({});
+            entry
+        });
+        entry["accounts"][status.account_id.as_str()] = account;
+    }
+    (Value::Object(channels), Value::Array(order), Value::Object(labels))
+}
+
+fn label(channel: &str) -> String {
+    let mut letters = channel.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+async fn sessions(gateway: &Gateway) -> Value {
+    let rows = gateway.store.sessions().await.unwrap_or_default();
+    let now = now_ms();
+    let recent: Vec<Value> = rows
+        .iter()
+        .take(RECENT)
+        .map(|row| object!({"key": row.key, "updatedAt": row.updated_at, "age": (now - row.updated_at).max(0)}))
+        .collect();
+    object!({"path": gateway.settings.paths().database().display().to_string(), "count": rows.len(), "recent": recent})
+}
+
+async fn status(call: Call) -> Reply {
+    let gateway = &call.gateway;
+    let sessions = sessions(gateway).await;
+    let settings = gateway.settings.get();
+    let model = first_model(&settings);
+    json(&object!({
+        "runtimeVersion": VERSION,
+        "heartbeat": {"defaultAgentId": "main", "agents": []},
+        "channelSummary": channel_summary(gateway),
+        "queuedSystemEvents": [],
+        "tasks": {"total": 0, "active": 0, "terminal": 0, "failures": 0, "byStatus": {}, "byRuntime": {}},
+        "taskAudit": {"total": 0, "warnings": 0, "errors": 0, "byCode": {}},
+        "sessions": {
+            "paths": [sessions["path"]],
+            "count": sessions["count"],
+            "defaults": {"model": model, "contextTokens": null},
+            "recent": recent_sessions(gateway).await,
+            "byAgent": [],
+        },
+        "uptimeMs": u64::try_from(gateway.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "bootId": gateway.boot_id,
+        "connections": gateway.connections.len(),
+        "unwell": gateway.tree.unwell(),
+        "processMemory": {"rssBytes": resident_bytes()},
+    }))
+}
+
+fn channel_summary(gateway: &Gateway) -> Vec<String> {
+    let lines = gateway.channels.statuses().into_iter().map(|(channel, status)| {
+        let state = serde_json::to_value(status.lifecycle).unwrap_or_default();
+        let state = state.as_str().unwrap_or_default().to_owned();
+        format!("{} {}: {state}", label(&channel), status.account_id)
+    });
+    lines.collect()
+}
+
+async fn recent_sessions(gateway: &Gateway) -> Vec<Value> {
+    let now = now_ms();
+    let rows = gateway.store.sessions().await.unwrap_or_default();
+    let rows = rows.into_iter().take(RECENT);
+    rows.map(|row| {
+        object!({
+            "agentId": row.agent_id,
+            "key": row.key,
+            "kind": row.chat_type,
+            "sessionId": row.session_id,
+            "updatedAt": row.updated_at,
+            "age": (now - row.updated_at).max(0),
+            "model": row.model,
+            "inputTokens": row.input_tokens,
+            "outputTokens": row.output_tokens,
+            "totalTokens": row.total_tokens,
+            "totalTokensFresh": true,
+            "remainingTokens": null,
+            "percentUsed": null,
+            "flags": [],
+        })
+    })
+    .collect()
+}
+
+/// What `/proc` says this process holds in memory.
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    pages * 4096
+}
+
+async fn system_presence(call: Call) -> Reply {
+    json(&presence(&call.gateway.connections, &call.gateway.boot_id))
+}
+
+async fn tree(call: Call) -> Reply {
+    json(&object!({"children": call.gateway.tree.snapshot()}))
+}
+
+async fn last_heartbeat(_: Call) -> Reply {
+    null()
+}
+
+fn null() -> Result<Payload, ErrorShape> {
+    json(&Value::Null)
+}
+
+/// Whether a model is named anywhere.
+pub fn model_configured(settings: &Settings) -> bool {
+    Catalog { settings, env: &process_env, ollama: &[] }.candidates("main", None).is_ok()
+}
+
+/// The model that runs use unless told otherwise.
+pub(super) fn first_model(settings: &Settings) -> Option<String> {
+    settings.agents.defaults.model.as_ref()?.in_order().next().map(str::to_owned)
+}
+
+/// What `/readyz` answers.
+pub struct Readiness {
+    /// Parts that don't work, by name; empty when ready.
+    pub failing: Vec<String>,
+    /// Each channel account and how long ago it last polled well.
+    pub channels: Vec<Value>,
+}
+
+/// Looks at every part.
+pub async fn readiness(gateway: &Gateway) -> Readiness {
+    let mut failing = Vec::new();
+    if gateway.is_draining() {
+        failing.push("draining".to_owned());
+    }
+    if let Err(error) = gateway.store.probe().await {
+        failing.push(format!("store: {error}"));
+    }
+    for child in gateway.tree.snapshot() {
+        if child.state != ChildState::Running {
+            failing.push(child.name);
+        }
+    }
+    let mut channels = Vec::new();
+    for (channel, status) in gateway.channels.statuses() {
+        let silence = status.silence();
+        if silence.is_some_and(|silence| silence > SILENT_CHANNEL) {
+            failing.push(format!("{channel}:{}", status.account_id));
+        }
+        channels.push(object!({
+            "channel": channel,
+            "accountId": status.account_id,
+            "connected": status.connected,
+            "lastGoodPollAgeMs": silence.map(|silence| u64::try_from(silence.as_millis()).unwrap_or(u64::MAX)),
+        }));
+    }
+    Readiness { failing, channels }
+}

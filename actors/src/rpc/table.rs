@@ -1,0 +1,122 @@
+//! Who may call what.
+
+use super::call::{Call, Reply};
+use super::{families, pace};
+use futures_util::future::LocalBoxFuture;
+use std::collections::HashMap;
+use std::sync::LazyLock;
+use tidegate_protocol::{ErrorShape, Role, Scope};
+
+/// Answers a call.
+pub type Handler = fn(Call) -> LocalBoxFuture<'static, Reply>;
+
+/// Who may call a method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Operators that hold the scope.
+    Operator(Scope),
+    /// Nodes.
+    Node,
+    /// Anyone who said hello.
+    Anyone,
+}
+
+/// A row of the table.
+#[derive(Clone, Copy)]
+pub struct Method {
+    pub name: &'static str,
+    pub access: Access,
+    pub(crate) advertised: bool,
+    /// Changes the gateway itself: not too often.
+    pub(crate) paced: bool,
+    pub(crate) handler: Handler,
+}
+
+impl Method {
+    /// A method for operators.
+    pub const fn operator(name: &'static str, scope: Scope, handler: Handler) -> Self {
+        Self { name, access: Access::Operator(scope), advertised: true, paced: false, handler }
+    }
+
+    /// A method for nodes.
+    pub const fn node(name: &'static str, handler: Handler) -> Self {
+        Self { name, access: Access::Node, advertised: true, paced: false, handler }
+    }
+
+    /// A method that needs no scope.
+    pub const fn anyone(name: &'static str, handler: Handler) -> Self {
+        Self { name, access: Access::Anyone, advertised: true, paced: false, handler }
+    }
+
+    /// A change of the gateway itself, of which one address may make only so many a minute.
+    pub const fn paced(mut self) -> Self {
+        self.paced = true;
+        self
+    }
+
+    /// Callable, but not listed in `hello-ok`.
+    pub const fn hidden(mut self) -> Self {
+        self.advertised = false;
+        self
+    }
+}
+
+/// Why the table did not call a handler.
+#[derive(Debug)]
+pub enum Refused {
+    /// No such method, or a scope is missing.
+    Error(ErrorShape),
+    /// The caller's role can never call it: repeated, this ends the connection.
+    Role(ErrorShape),
+}
+
+static TABLE: LazyLock<HashMap<&'static str, Method>> =
+    LazyLock::new(|| families().map(|method| (method.name, *method)).collect());
+
+/// The methods that `hello-ok` lists.
+pub fn advertised() -> Vec<String> {
+    let listed = families().filter(|method| method.advertised);
+    listed.map(|method| method.name.to_owned()).collect()
+}
+
+/// Finds the method and checks that the caller may call it; the future is its answer.
+///
+/// # Errors
+/// The refusal to send instead.
+pub fn dispatch(
+    method: &str,
+    call: impl FnOnce(&'static str) -> Call,
+) -> Result<LocalBoxFuture<'static, Reply>, Refused> {
+    let Some(method) = TABLE.get(method) else {
+        return Err(Refused::Error(ErrorShape::invalid(format!("unknown method: {method}"))));
+    };
+    let call = call(method.name);
+    let role = call.caller.role;
+    match method.access {
+        Access::Anyone => (),
+        Access::Node if role == Role::Node => (),
+        Access::Operator(scope) if role == Role::Operator => {
+            if !call.caller.allows(scope) {
+                return Err(Refused::Error(ErrorShape::missing_scope(scope.as_str())));
+            }
+        }
+        Access::Node | Access::Operator(_) => {
+            return Err(Refused::Role(ErrorShape::invalid(format!("unauthorized role: {role}"))));
+        }
+    }
+    if method.paced {
+        pace::count_change(method.name, call.caller.peer).map_err(Refused::Error)?;
+    }
+    Ok((method.handler)(call))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_method_stands_in_the_table_twice() {
+        let all: Vec<_> = families().map(|method| method.name).collect();
+        assert_eq!(TABLE.len(), all.len(), "{all:?}");
+    }
+}

@@ -1,0 +1,333 @@
+//! One connection's protocol: challenge, `connect`, then requests until it ends.
+//!
+//! The socket only moves frames; this actor never waits for it, so its timers fire even when the peer stops reading.
+
+use super::open::Open;
+use super::{Caller, FrameLimit, Outbound};
+use crate::Gateway;
+use crate::auth::Peer;
+use crate::auth::budget::PreAuthPermit;
+use crate::devices::{Admission, Admit, Refusal};
+use crate::store::now_ms;
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, MailboxError, Message, WrapFuture,
+};
+use serde_json::{json, value::to_raw_value};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use tidegate_protocol::ErrorShape;
+use tidegate_protocol::connect::{Challenge, ConnectParams};
+use tidegate_protocol::frame::{self, FrameError, Request};
+use tidegate_protocol::hello::HelloAuth;
+use tidegate_protocol::limits::{
+    HANDSHAKE_TIMEOUT, MAX_PENDING_HANDSHAKE_FRAMES, MAX_PREAUTH_PAYLOAD, PING_INTERVAL, close,
+};
+use tokio::time::Instant;
+
+/// Nothing heard for so long, not even a pong: the peer is gone.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// How long a peer may take to read the close frame before the connection is ended without it.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// What a socket tells its session.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub enum FromSocket {
+    /// A whole text message.
+    Text(String),
+    /// A ping or pong.
+    Alive,
+    /// The socket has ended.
+    Gone,
+}
+
+/// See the module.
+pub struct Session {
+    gateway: Gateway,
+    peer: Peer,
+    outbound: Outbound,
+    limit: FrameLimit,
+    /// This socket's place among those that have not said hello.
+    permit: Option<PreAuthPermit>,
+    phase: Phase,
+    last_heard: Instant,
+}
+
+enum Phase {
+    /// The challenge is out, `connect` has not come.
+    Challenged(Challenge),
+    /// `connect` is being judged; frames behind it wait.
+    Judging { waiting: Vec<String> },
+    /// Hello was said.
+    Open(Open),
+    /// The close frame is on its way.
+    Closing,
+}
+
+impl Session {
+    /// A session for a socket that was just upgraded.
+    pub fn new(
+        gateway: Gateway,
+        peer: Peer,
+        outbound: Outbound,
+        limit: FrameLimit,
+        permit: PreAuthPermit,
+    ) -> Self {
+        let challenge = Challenge { nonce: uuid::Uuid::new_v4().to_string(), ts: now_ms() };
+        Self {
+            gateway,
+            peer,
+            outbound,
+            limit,
+            permit: Some(permit),
+            phase: Phase::Challenged(challenge),
+            last_heard: Instant::now(),
+        }
+    }
+
+    fn close(&mut self, code: u16, reason: &str, context: &mut Context<Self>) {
+        self.outbound.close(code, reason);
+        self.permit = None;
+        self.phase = Phase::Closing;
+        context.run_later(GOODBYE, |session, context| {
+            session.outbound.kill();
+            context.stop();
+        });
+    }
+
+    fn refuse(&mut self, id: &str, error: &ErrorShape, code: u16, reason: &str, context: &mut Context<Self>) {
+        let detail = error.detail_code().unwrap_or_default();
+        tracing::info!(conn = self.outbound.conn_id(), peer = %self.peer.addr, detail, reason = error.message, "connect refused");
+        let _ = self.outbound.frame(frame::response_error(id, error));
+        self.close(code, reason, context);
+    }
+
+    fn first_frame(&mut self, text: &str, challenge: Challenge, context: &mut Context<Self>) {
+        let request = match Request::parse(text) {
+            Ok(request) => request,
+            Err(FrameError::NotJson) => return self.close(close::NORMAL, "", context),
+            Err(FrameError::NotRequest { .. }) => {
+                return self.close(close::POLICY, "invalid request frame", context);
+            }
+        };
+        if request.method != "connect" {
+            let message = "invalid handshake: first request must be connect";
+            return self.refuse(&request.id, &ErrorShape::invalid(message), close::POLICY, message, context);
+        }
+        match ConnectParams::parse(request.params.as_deref()) {
+            Ok(params) => self.judge(request.id, params, challenge, context),
+            Err(error) => self.refuse(&request.id, &error, close::POLICY, &error.message, context),
+        }
+    }
+
+    fn judge(
+        &mut self,
+        id: String,
+        params: ConnectParams,
+        challenge: Challenge,
+        context: &mut Context<Self>,
+    ) {
+        self.phase = Phase::Judging { waiting: Vec::new() };
+        let devices = self.gateway.devices.clone();
+        let admit = Admit { peer: self.peer.clone(), params: params.clone(), challenge };
+        let answer = async move {
+            let answer = devices.send(admit).await;
+            if let Ok(Err(Refusal { delay: Some(delay), .. })) = &answer {
+                tokio::time::sleep(*delay).await;
+            }
+            answer
+        };
+        context.spawn(answer.into_actor(self).map(move |answer, session, context| {
+            session.judged(id, params, answer, context);
+        }));
+    }
+
+    fn judged(
+        &mut self,
+        id: String,
+        params: ConnectParams,
+        answer: Result<Result<Admission, Refusal>, MailboxError>,
+        context: &mut Context<Self>,
+    ) {
+        match answer {
+            Ok(Ok(admission)) => self.admit(id, params, admission, context),
+            Ok(Err(refusal)) => {
+                self.refuse(&id, &refusal.error, refusal.close_code, &refusal.close_reason, context);
+            }
+            Err(_) => {
+                let error = ErrorShape::unavailable("gateway starting; retry shortly")
+                    .retry_after(Duration::from_millis(500))
+                    .with_details(json!({"reason": "startup-sidecars"}));
+                self.refuse(&id, &error, close::AGAIN, "gateway starting", context);
+            }
+        }
+    }
+
+    fn admit(
+        &mut self,
+        id: String,
+        params: ConnectParams,
+        admission: Admission,
+        context: &mut Context<Self>,
+    ) {
+        let caller = Arc::new(Caller {
+            conn_id: self.outbound.conn_id().to_owned(),
+            role: admission.role,
+            scopes: admission.scopes.clone(),
+            client: params.client.clone(),
+            caps: params.caps.clone(),
+            device_id: admission.device.as_ref().map(|device| device.device_id().to_owned()),
+            local: admission.local,
+            peer: self.peer.addr,
+            auth_method: admission.method,
+            outbound: self.outbound.clone(),
+            connected_at_ms: now_ms(),
+            revoked: AtomicBool::new(false),
+            ticket: admission.ticket,
+        });
+        let auth = HelloAuth {
+            role: admission.role,
+            scopes: admission.scopes,
+            method: Some(admission.method),
+            issued_at_ms: admission.issued_at_ms,
+            device_token: admission.device_token.map(|token| token.expose().to_owned()),
+        };
+        // Registered before the hello goes out, so that a revocation from now on finds it.
+        let open = Open::new(&self.gateway, Arc::clone(&caller));
+        if caller.is_revoked() {
+            return self.close(close::DEVICE_REMOVED, "device removed", context);
+        }
+        let gateway = self.gateway.clone();
+        let hello = async move { super::hello::hello(&gateway, &caller, auth).await };
+        context.spawn(hello.into_actor(self).map(move |hello, session, context| {
+            match to_raw_value(&hello) {
+                Ok(hello) => session.greet(&id, &hello, params, open, context),
+                Err(error) => {
+                    tracing::error!(%error, "hello could not be serialised");
+                    session.close(close::AGAIN, "gateway error", context);
+                }
+            }
+        }));
+    }
+
+    fn greet(
+        &mut self,
+        id: &str,
+        hello: &serde_json::value::RawValue,
+        params: ConnectParams,
+        mut open: Open,
+        context: &mut Context<Self>,
+    ) {
+        let waiting = match &mut self.phase {
+            Phase::Judging { waiting } => std::mem::take(waiting),
+            // It was closed while it was being judged.
+            Phase::Challenged(_) | Phase::Open(_) | Phase::Closing => return,
+        };
+        self.limit.raise();
+        self.permit = None;
+        let _ = self.outbound.frame(frame::response_ok(id, hello));
+        open.announce(params);
+        self.phase = Phase::Open(open);
+        for text in waiting {
+            self.request(&text, context);
+        }
+    }
+
+    fn request(&mut self, text: &str, context: &mut Context<Self>) {
+        let Phase::Open(open) = &mut self.phase else { return };
+        let request = match Request::parse(text) {
+            Ok(request) => request,
+            // Ignored, as the official gateway does.
+            Err(FrameError::NotJson) => return,
+            Err(error @ FrameError::NotRequest { .. }) => {
+                let message = error.to_string();
+                let FrameError::NotRequest { id, .. } = error else { return };
+                let answer = frame::response_error_raw_id(id.as_deref(), &ErrorShape::invalid(message));
+                let _ = self.outbound.frame(answer);
+                return;
+            }
+        };
+        match open.start(request) {
+            Ok(Some(answer)) => {
+                context.spawn(answer.into_actor(self));
+            }
+            Ok(None) => (),
+            Err(reason) => self.close(close::POLICY, reason, context),
+        }
+    }
+}
+
+/// Whether one more frame may wait for the judgement.
+fn may_wait(waiting: &[String], next: &str) -> bool {
+    let bytes: usize = waiting.iter().map(String::len).sum();
+    waiting.len() < MAX_PENDING_HANDSHAKE_FRAMES && bytes + next.len() <= MAX_PREAUTH_PAYLOAD
+}
+
+impl Actor for Session {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        if let Phase::Challenged(challenge) = &self.phase
+            && let Ok(payload) = to_raw_value(challenge)
+        {
+            let _ = self.outbound.event("connect.challenge", &payload);
+        }
+        context.run_later(HANDSHAKE_TIMEOUT, |session, context| {
+            if matches!(session.phase, Phase::Challenged(_) | Phase::Judging { .. }) {
+                session.close(close::NORMAL, "", context);
+            }
+        });
+        if let Some(permit) = &self.permit {
+            context.spawn(permit.told_to_leave().into_actor(self).map(|(), session, context| {
+                if matches!(session.phase, Phase::Challenged(_) | Phase::Judging { .. }) {
+                    session.close(close::POLICY, "handshake too slow for a crowded gateway", context);
+                }
+            }));
+        }
+        context.run_interval(PING_INTERVAL, |session, context| {
+            if session.last_heard.elapsed() > SILENCE {
+                tracing::info!(conn = session.outbound.conn_id(), "peer went silent");
+                session.outbound.kill();
+                context.stop();
+            } else {
+                session.outbound.ping();
+            }
+        });
+    }
+}
+
+impl Handler<FromSocket> for Session {
+    type Result = ();
+
+    fn handle(&mut self, news: FromSocket, context: &mut Self::Context) {
+        self.last_heard = Instant::now();
+        let text = match news {
+            FromSocket::Text(text) => text,
+            FromSocket::Alive => return,
+            FromSocket::Gone => return context.stop(),
+        };
+        match &mut self.phase {
+            Phase::Challenged(challenge) => {
+                let challenge = challenge.clone();
+                self.first_frame(&text, challenge, context);
+            }
+            Phase::Judging { waiting } if may_wait(waiting, &text) => waiting.push(text),
+            Phase::Judging { .. } => {
+                self.close(close::POLICY, "too many pending handshake frames", context);
+            }
+            Phase::Open(_) => self.request(&text, context),
+            Phase::Closing => (),
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // However it ended, the socket must not outlive it.
+        if !self.outbound.is_closing() {
+            self.outbound.close(close::NORMAL, "");
+        }
+    }
+}

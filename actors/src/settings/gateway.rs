@@ -1,0 +1,290 @@
+//! `gateway.*`: where the gateway listens, who may come in, what nodes may do.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::Secret;
+
+/// `gateway`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct GatewaySettings {
+    /// Run a gateway here, or use one that runs elsewhere.
+    pub mode: Option<GatewayMode>,
+    /// WebSocket and HTTP share this port; read it through [`GatewaySettings::port`].
+    pub port: Option<u16>,
+    /// Which addresses to listen on.
+    pub bind: Bind,
+    /// The address for `bind: "custom"`.
+    pub custom_bind_host: Option<String>,
+    pub auth: AuthSettings,
+    /// The gateway that this machine's client commands talk to.
+    pub remote: RemoteSettings,
+    /// Addresses or CIDR ranges of reverse proxies whose forwarding headers count.
+    pub trusted_proxies: Vec<String>,
+    /// Take `X-Real-IP` from a trusted proxy that sends no `X-Forwarded-For`.
+    pub allow_real_ip_fallback: bool,
+    pub control_ui: ControlUiSettings,
+    pub nodes: NodeSettings,
+    pub tls: TlsSettings,
+    pub tailscale: TailscaleSettings,
+    pub reload: ReloadSettings,
+}
+
+impl GatewaySettings {
+    pub const DEFAULT_PORT: u16 = 18_789;
+
+    pub fn port(&self) -> u16 {
+        self.port.unwrap_or(Self::DEFAULT_PORT)
+    }
+}
+
+/// `gateway.mode`.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum GatewayMode {
+    Local,
+    Remote,
+}
+
+/// `gateway.bind`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Bind {
+    /// Loopback, unless that is impossible.
+    Auto,
+    #[default]
+    Loopback,
+    /// Every interface.
+    Lan,
+    /// The Tailscale address when there is one, else loopback.
+    Tailnet,
+    /// `gateway.customBindHost`.
+    Custom,
+}
+
+/// `gateway.auth`: which credential opens the door.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct AuthSettings {
+    /// Unset means: `password` if only a password is configured, else `token`.
+    pub mode: Option<AuthMode>,
+    pub token: Option<Secret>,
+    pub password: Option<Secret>,
+    /// Accept a Tailscale Serve identity; unset means "only with `tailscale.mode: serve`".
+    pub allow_tailscale: Option<bool>,
+    /// Operator scopes for a verified proxy or Tailscale identity.
+    pub identity_scopes: BTreeMap<String, Vec<String>>,
+    pub rate_limit: RateLimitSettings,
+    pub trusted_proxy: Option<TrustedProxySettings>,
+}
+
+impl AuthSettings {
+    /// The mode in force.
+    pub fn mode(&self) -> AuthMode {
+        match self.mode {
+            Some(mode) => mode,
+            None if self.token.is_none() && self.password.is_some() => AuthMode::Password,
+            None => AuthMode::Token,
+        }
+    }
+
+    /// The shared secret that the mode in force asks for.
+    pub fn shared_secret(&self) -> Option<&Secret> {
+        match self.mode() {
+            AuthMode::Token => self.token.as_ref(),
+            AuthMode::Password => self.password.as_ref(),
+            AuthMode::None | AuthMode::TrustedProxy => None,
+        }
+    }
+}
+
+/// `gateway.auth.mode`.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum AuthMode {
+    /// No credential: for loopback only.
+    None,
+    Token,
+    Password,
+    /// A reverse proxy has authenticated the user and says who it is.
+    TrustedProxy,
+}
+
+impl AuthMode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Token => "token",
+            Self::Password => "password",
+            Self::TrustedProxy => "trusted-proxy",
+        }
+    }
+}
+
+/// `gateway.auth.rateLimit`: what wrong guesses cost.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct RateLimitSettings {
+    pub max_attempts: u32,
+    pub window_ms: u64,
+    pub lockout_ms: u64,
+    /// Loopback clients are slowed down instead of locked out.
+    pub exempt_loopback: bool,
+}
+
+impl Default for RateLimitSettings {
+    fn default() -> Self {
+        Self { max_attempts: 10, window_ms: 60_000, lockout_ms: 300_000, exempt_loopback: true }
+    }
+}
+
+/// `gateway.auth.trustedProxy`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TrustedProxySettings {
+    /// The header in which the proxy names the user.
+    pub user_header: String,
+    /// Headers that must be there as well.
+    #[serde(default)]
+    pub required_headers: Vec<String>,
+    /// Who may come in; empty means everybody whom the proxy lets through.
+    #[serde(default)]
+    pub allow_users: Vec<String>,
+    /// Accept a proxy on this same host.
+    #[serde(default)]
+    pub allow_loopback: bool,
+}
+
+/// `gateway.remote`: used by client commands, never as the gateway's own credential.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct RemoteSettings {
+    pub url: Option<String>,
+    pub token: Option<Secret>,
+    pub password: Option<Secret>,
+    /// SHA-256 of the gateway's certificate.
+    pub tls_fingerprint: Option<String>,
+}
+
+/// `gateway.controlUi`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ControlUiSettings {
+    pub enabled: bool,
+    /// Browser origins that may open a WebSocket, besides the gateway's own.
+    pub allowed_origins: Vec<String>,
+}
+
+impl Default for ControlUiSettings {
+    fn default() -> Self {
+        Self { enabled: true, allowed_origins: Vec::new() }
+    }
+}
+
+/// `gateway.nodes`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NodeSettings {
+    pub commands: NodeCommandSettings,
+    /// Older spelling of `commands.allow`; read through [`NodeSettings::allowed`].
+    pub allow_commands: Vec<String>,
+    /// Older spelling of `commands.deny`; read through [`NodeSettings::denied`].
+    pub deny_commands: Vec<String>,
+    pub pairing: NodePairingSettings,
+}
+
+impl NodeSettings {
+    /// Commands that are allowed beyond the platform's defaults.
+    pub fn allowed(&self) -> impl Iterator<Item = &str> {
+        self.commands.allow.iter().chain(&self.allow_commands).map(String::as_str)
+    }
+
+    /// Commands that are refused whatever else allows them.
+    pub fn denied(&self) -> impl Iterator<Item = &str> {
+        self.commands.deny.iter().chain(&self.deny_commands).map(String::as_str)
+    }
+}
+
+/// `gateway.nodes.commands`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct NodeCommandSettings {
+    pub allow: Vec<String>,
+    pub deny: Vec<String>,
+}
+
+/// `gateway.nodes.pairing`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NodePairingSettings {
+    /// Approve a direct local client with the shared secret without asking.
+    pub auto_approve_local: bool,
+    /// Approve a node's first pairing from these addresses; never an operator's.
+    pub auto_approve_cidrs: Vec<String>,
+    /// Approve also what a direct local node may be asked to do: without it `tidegate nodes approve` does.
+    pub approve_local_surface: bool,
+}
+
+impl Default for NodePairingSettings {
+    fn default() -> Self {
+        Self { auto_approve_local: true, auto_approve_cidrs: Vec::new(), approve_local_surface: false }
+    }
+}
+
+/// `gateway.tls`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct TlsSettings {
+    pub enabled: bool,
+    /// Make a self-signed pair when both files are missing.
+    pub auto_generate: bool,
+    pub cert_path: Option<String>,
+    pub key_path: Option<String>,
+    pub ca_path: Option<String>,
+}
+
+impl Default for TlsSettings {
+    fn default() -> Self {
+        Self { enabled: false, auto_generate: true, cert_path: None, key_path: None, ca_path: None }
+    }
+}
+
+/// `gateway.tailscale`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct TailscaleSettings {
+    pub mode: TailscaleMode,
+}
+
+/// `gateway.tailscale.mode`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum TailscaleMode {
+    #[default]
+    Off,
+    /// Reachable in the tailnet.
+    Serve,
+    /// Reachable from the internet.
+    Funnel,
+}
+
+/// `gateway.reload`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ReloadSettings {
+    pub mode: ReloadMode,
+}
+
+/// `gateway.reload.mode`: what happens when the config file changes.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum ReloadMode {
+    /// Nothing until the next start.
+    Off,
+    /// What can change while running does; the rest asks for a restart.
+    #[default]
+    #[serde(alias = "hot", alias = "restart")]
+    Hybrid,
+}

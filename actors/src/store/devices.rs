@@ -1,0 +1,218 @@
+//! `devices`, `device_tokens`, `device_requests`, `bootstrap_tokens`.
+
+use super::{Store, StoreError, now_ms};
+use crate::auth::SecretDigest;
+use crate::devices::{BootstrapToken, Change, DeviceBook, DeviceRecord, PairingRequest, TokenRecord};
+use rusqlite::{Connection, Row, params};
+use serde::de::DeserializeOwned;
+use tidegate_protocol::{Role, Scopes};
+
+/// When a device was last here.
+#[derive(Debug, Clone)]
+pub struct DeviceSeen {
+    pub device_id: String,
+    pub at_ms: i64,
+    pub reason: String,
+    /// The roles whose token was used, and when.
+    pub tokens: Vec<(Role, i64)>,
+}
+
+impl Store {
+    /// Everything about devices.
+    ///
+    /// # Errors
+    /// If the database can't be read.
+    pub async fn load_devices(&self) -> Result<DeviceBook, StoreError> {
+        self.read(|db| {
+            let mut devices = all(db, "SELECT * FROM devices", device)?;
+            for (device_id, token) in all(db, "SELECT * FROM device_tokens ORDER BY created_at", token)? {
+                let mut owners = devices.iter_mut();
+                if let Some(owner) = owners.find(|owner| owner.device_id() == device_id) {
+                    owner.tokens.push(token);
+                }
+            }
+            let requests = all(db, "SELECT * FROM device_requests", request)?;
+            let codes = "SELECT * FROM bootstrap_tokens WHERE used_at IS NULL";
+            Ok(DeviceBook::new(devices, requests, all(db, codes, bootstrap)?))
+        })
+        .await
+    }
+
+    /// Makes one step durable.
+    ///
+    /// # Errors
+    /// If the database can't be written: then nothing of the step is stored.
+    pub async fn change_devices(&self, change: Change) -> Result<(), StoreError> {
+        self.write(move |db| match &change {
+            Change::SaveDevice { record, answers, consumes } => {
+                if let Some(digest) = consumes {
+                    consume(db, digest)?;
+                }
+                if answers.is_some() {
+                    db.execute("DELETE FROM device_requests WHERE device_id = ?1", [record.device_id()])?;
+                }
+                save_device(db, record)
+            }
+            Change::SaveRequest(asked) => save_request(db, asked),
+            Change::DropRequest { device_id } => {
+                db.execute("DELETE FROM device_requests WHERE device_id = ?1", [device_id])?;
+                Ok(())
+            }
+            Change::RemoveDevice { device_id } => {
+                db.execute("DELETE FROM device_requests WHERE device_id = ?1", [device_id])?;
+                db.execute("DELETE FROM devices WHERE device_id = ?1", [device_id])?;
+                Ok(())
+            }
+        })
+        .await
+    }
+
+    /// Notes when devices were last here.
+    ///
+    /// # Errors
+    /// If the database can't be written.
+    pub async fn note_devices_seen(&self, seen: Vec<DeviceSeen>) -> Result<(), StoreError> {
+        self.write(move |db| {
+            let mut device = db.prepare_cached(
+                "UPDATE devices SET last_seen_at = ?2, last_seen_reason = ?3 WHERE device_id = ?1",
+            )?;
+            let mut token = db.prepare_cached(
+                "UPDATE device_tokens SET last_used_at = ?3 WHERE device_id = ?1 AND role = ?2",
+            )?;
+            for seen in seen {
+                device.execute(params![seen.device_id, seen.at_ms, seen.reason])?;
+                for (role, at_ms) in seen.tokens {
+                    token.execute(params![seen.device_id, role.as_str(), at_ms])?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Uses a code up; a second use, even at the same moment, finds it used.
+fn consume(db: &Connection, digest: &[u8; 32]) -> Result<(), StoreError> {
+    let used = db.execute(
+        "UPDATE bootstrap_tokens SET used_at = ?2 WHERE digest = ?1 AND used_at IS NULL",
+        params![digest, now_ms()],
+    )?;
+    if used == 1 { Ok(()) } else { Err(rusqlite::Error::QueryReturnedNoRows.into()) }
+}
+
+fn save_device(db: &Connection, record: &DeviceRecord) -> Result<(), StoreError> {
+    db.prepare_cached(
+        "INSERT INTO devices VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+         ON CONFLICT DO UPDATE SET claim = excluded.claim, operator_label = excluded.operator_label,
+           roles = excluded.roles, scopes = excluded.scopes, approved_via = excluded.approved_via,
+           approved_at = excluded.approved_at, last_seen_at = excluded.last_seen_at,
+           last_seen_reason = excluded.last_seen_reason",
+    )?
+    .execute(params![
+        record.device_id(),
+        serde_json::to_string(&record.claim)?,
+        record.operator_label,
+        serde_json::to_string(&record.roles)?,
+        serde_json::to_string(&record.scopes)?,
+        record.approved_via,
+        record.created_at_ms,
+        record.approved_at_ms,
+        record.last_seen_at_ms,
+        record.last_seen_reason,
+    ])?;
+    db.execute("DELETE FROM device_tokens WHERE device_id = ?1", [record.device_id()])?;
+    let mut insert =
+        db.prepare_cached("INSERT INTO device_tokens VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?;
+    for token in &record.tokens {
+        insert.execute(params![
+            record.device_id(),
+            token.role.as_str(),
+            serde_json::to_string(&token.scopes)?,
+            token.salt,
+            token.digest.digest(),
+            token.created_at_ms,
+            token.rotated_at_ms,
+            token.revoked_at_ms,
+            token.last_used_at_ms,
+        ])?;
+    }
+    Ok(())
+}
+
+fn save_request(db: &Connection, asked: &PairingRequest) -> Result<(), StoreError> {
+    db.prepare_cached(
+        "INSERT INTO device_requests VALUES (?1, ?2, ?3)
+         ON CONFLICT DO UPDATE SET body = excluded.body, asked_at = excluded.asked_at",
+    )?
+    .execute(params![asked.claim.device_id, serde_json::to_string(asked)?, asked.asked_at_ms])?;
+    Ok(())
+}
+
+fn all<T>(
+    db: &Connection,
+    sql: &str,
+    read: impl Fn(&Row<'_>) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    let mut query = db.prepare(sql)?;
+    let mut rows = query.query([])?;
+    let mut out = vec![];
+    while let Some(row) = rows.next()? {
+        out.push(read(row)?);
+    }
+    Ok(out)
+}
+
+fn device(row: &Row<'_>) -> Result<DeviceRecord, StoreError> {
+    Ok(DeviceRecord {
+        claim: json(row, "claim")?,
+        operator_label: row.get("operator_label")?,
+        roles: json(row, "roles")?,
+        scopes: json(row, "scopes")?,
+        approved_via: row.get("approved_via")?,
+        created_at_ms: row.get("created_at")?,
+        approved_at_ms: row.get("approved_at")?,
+        last_seen_at_ms: row.get("last_seen_at")?,
+        last_seen_reason: row.get("last_seen_reason")?,
+        tokens: vec![],
+    })
+}
+
+fn token(row: &Row<'_>) -> Result<(String, TokenRecord), StoreError> {
+    let token = TokenRecord {
+        role: role(row)?,
+        scopes: json(row, "scopes")?,
+        salt: row.get("salt")?,
+        digest: SecretDigest::from_digest(row.get("digest")?),
+        created_at_ms: row.get("created_at")?,
+        rotated_at_ms: row.get("rotated_at")?,
+        revoked_at_ms: row.get("revoked_at")?,
+        last_used_at_ms: row.get("last_used_at")?,
+    };
+    Ok((row.get("device_id")?, token))
+}
+
+fn request(row: &Row<'_>) -> Result<PairingRequest, StoreError> {
+    let asked: PairingRequest = json(row, "body")?;
+    Ok(PairingRequest { asked_at_ms: row.get("asked_at")?, ..asked })
+}
+
+fn bootstrap(row: &Row<'_>) -> Result<BootstrapToken, StoreError> {
+    Ok(BootstrapToken {
+        setup_id: row.get("setup_id")?,
+        digest: SecretDigest::from_digest(row.get("digest")?),
+        role: role(row)?,
+        scopes: json::<Scopes>(row, "scopes")?,
+        expires_at_ms: row.get("expires_at")?,
+        used_at_ms: row.get("used_at")?,
+    })
+}
+
+/// Roles are stored as they are named on the wire.
+fn role(row: &Row<'_>) -> Result<Role, StoreError> {
+    let name: String = row.get("role")?;
+    Ok(serde_json::from_value(serde_json::Value::from(name))?)
+}
+
+fn json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> Result<T, StoreError> {
+    Ok(serde_json::from_str(&row.get::<_, String>(column)?)?)
+}

@@ -1,0 +1,9 @@
+mod dynamic;
+mod escalation;
+mod failures;
+mod fixture;
+mod liveness;
+mod random;
+mod shutdown;
+mod strategies;
+mod view;

@@ -1,0 +1,147 @@
+//! While a run works: the typing notice, and the preview that becomes the answer.
+
+use crate::bench::Bench;
+use crate::fake_telegram::Fault;
+use serde_json::json;
+use std::time::Duration;
+use tidegate_actors::channels::Phase;
+
+fn draft(text: &str) -> Phase {
+    Phase::Draft { text: text.to_owned() }
+}
+
+#[actix::test]
+async fn typing_goes_on_until_the_run_is_over() {
+    let bench = Bench::start(json!({"streaming": "off"})).await.ready().await;
+    bench.progress("r1", 555, Phase::Started);
+    bench.until("it types", |bench| bench.fake.calls_of("sendChatAction").len() >= 3).await;
+    bench.progress("r1", 555, draft("not shown"));
+    bench.progress("r1", 555, Phase::Finished);
+    actix::clock::sleep(Duration::from_millis(300)).await;
+    let count = bench.fake.calls_of("sendChatAction").len();
+    actix::clock::sleep(Duration::from_millis(500)).await;
+    assert_eq!(bench.fake.calls_of("sendChatAction").len(), count);
+    assert!(bench.fake.shown(555).is_empty());
+}
+
+#[actix::test]
+async fn a_growing_answer_is_edited_in_place_and_becomes_the_answer() {
+    let bench = Bench::start(json!({})).await.ready().await;
+    bench.progress("r1", 555, Phase::Started);
+    for n in 1..=30 {
+        bench.progress("r1", 555, draft(&"**word** ".repeat(n)));
+        actix::clock::sleep(Duration::from_millis(40)).await;
+    }
+    bench.answer("r1", 555, "**the** end").await;
+    bench.progress("r1", 555, Phase::Finished);
+    bench.delivered_as("r1", "sent").await;
+    let shown = bench.fake.shown(555);
+    assert_eq!(shown.len(), 1);
+    assert_eq!(shown[0].text, "the end");
+    assert!((2..=9).contains(&shown[0].edits), "{} edits in 1.2 s at 0.2 s", shown[0].edits);
+    let edits = bench.fake.calls_of("editMessageText");
+    let previews = &edits[..edits.len() - 1];
+    assert!(previews.windows(2).all(|pair| pair[1].at - pair[0].at >= Duration::from_millis(190)));
+    assert_eq!(bench.fake.calls_of("sendMessage").len(), 1);
+    // Nothing touches the answer any more.
+    bench.progress("r1", 555, draft("late"));
+    actix::clock::sleep(Duration::from_millis(400)).await;
+    assert_eq!(bench.fake.shown_texts(555)[0], "the end");
+}
+
+#[actix::test]
+async fn a_preview_slows_down_when_telegram_says_so() {
+    let bench = Bench::start(json!({})).await.ready().await;
+    bench.progress("r1", 555, draft("one"));
+    bench.until("it is shown", |bench| bench.fake.shown_texts(555) == ["one"]).await;
+    bench.fake.fail("editMessageText", Fault::Flood { retry_after: 1 });
+    bench.progress("r1", 555, draft("one two"));
+    bench.until("it was refused", |bench| bench.fake.calls_of("editMessageText").len() == 1).await;
+    bench.progress("r1", 555, draft("one two three"));
+    bench.until("it goes on", |bench| bench.fake.shown_texts(555) == ["one two three"]).await;
+    let edits = bench.fake.calls_of("editMessageText");
+    assert!(edits.len() == 2 && edits[1].at - edits[0].at >= Duration::from_millis(990));
+}
+
+#[actix::test]
+async fn taking_over_the_preview_may_be_repeated_so_its_outcome_is_never_unknown() {
+    for fault in [Fault::DropAfter, Fault::DropBefore, Fault::Garbage] {
+        let bench = Bench::start(json!({})).await.ready().await;
+        bench.progress("r1", 555, draft("growing"));
+        bench.until("it is shown", |bench| bench.fake.shown_texts(555) == ["growing"]).await;
+        bench.fake.fail("editMessageText", fault);
+        bench.answer("r1", 555, "grown").await;
+        bench.delivered_as("r1", "sent").await;
+        assert_eq!(bench.fake.shown_texts(555), ["grown"]);
+        assert_eq!(bench.fake.calls_of("sendMessage").len(), 1);
+    }
+}
+
+#[actix::test]
+async fn a_run_that_is_played_again_after_a_restart_goes_on_with_its_preview() {
+    let bench = Bench::start(json!({})).await.ready().await;
+    bench.progress("r1", 555, draft("half of"));
+    bench.until("it is shown", |bench| bench.fake.shown_texts(555) == ["half of"]).await;
+    bench.configure(json!({"enabled": false}));
+    bench.until("it stops", |bench| !bench.status().running).await;
+    bench.configure(json!({}));
+    bench.until("it runs", |bench| bench.status().connected).await;
+    bench.progress("r1", 555, Phase::Started);
+    bench.progress("r1", 555, draft("once more"));
+    bench.until("it goes on in place", |bench| bench.fake.shown_texts(555) == ["once more"]).await;
+    bench.answer("r1", 555, "the whole").await;
+    bench.delivered_as("r1", "sent").await;
+    assert_eq!(bench.fake.shown_texts(555), ["the whole"]);
+}
+
+#[actix::test]
+async fn a_long_answer_goes_on_below_its_preview() {
+    let bench = Bench::start(json!({})).await.ready().await;
+    let long: String = (0..1500).map(|n| format!("word{n} ")).collect();
+    bench.progress("r1", 555, draft(&long));
+    bench.until("it is shown", |bench| bench.fake.shown(555).len() == 1).await;
+    bench.answer("r1", 555, &long).await;
+    bench.delivered_as("r1", "sent").await;
+    assert_eq!(bench.fake.shown_texts(555).join(" "), long.trim());
+}
+
+#[actix::test]
+async fn in_progress_mode_a_status_message_makes_way_for_the_answer() {
+    let bench = Bench::start(json!({"streaming": {"mode": "progress"}})).await.ready().await;
+    bench.progress("r1", 555, Phase::Started);
+    bench.progress("r1", 555, Phase::ToolStarted { name: "nodes".into() });
+    bench.until("it is shown", |bench| bench.fake.shown_texts(555) == ["Working\n🛠 nodes"]).await;
+    bench.answer("r1", 555, "done").await;
+    bench.delivered_as("r1", "sent").await;
+    assert_eq!(bench.fake.shown_texts(555), ["done"]);
+    assert_eq!(bench.fake.calls_of("deleteMessage").len(), 1);
+}
+
+#[actix::test]
+async fn a_deleted_preview_is_replaced_by_a_new_message() {
+    let bench = Bench::start(json!({})).await.ready().await;
+    bench.progress("r1", 555, draft("growing"));
+    bench.until("it is shown", |bench| bench.fake.shown(555).len() == 1).await;
+    bench.fake.fail(
+        "editMessageText",
+        Fault::Refuse { code: 400, description: "Bad Request: message to edit not found" },
+    );
+    bench.answer("r1", 555, "grown").await;
+    bench.delivered_as("r1", "sent").await;
+    assert_eq!(bench.fake.shown_texts(555), ["grown"]);
+}
+
+#[actix::test]
+async fn a_run_that_is_stopped_leaves_half_an_answer_but_no_status() {
+    let bench = Bench::start(json!({})).await.ready().await;
+    bench.fake.add_person(777, "Bob", None);
+    bench.progress("r1", 555, Phase::ToolStarted { name: "exec".into() });
+    bench.progress("r2", 777, draft("half an"));
+    bench
+        .until("both are shown", |bench| bench.fake.shown(555).len() + bench.fake.shown(777).len() == 2)
+        .await;
+    bench.progress("r1", 555, Phase::Finished);
+    bench.progress("r2", 777, Phase::Finished);
+    bench.until("the status is gone", |bench| bench.fake.shown(555).is_empty()).await;
+    assert_eq!(bench.fake.shown_texts(777), ["half an"]);
+}

@@ -1,0 +1,24 @@
+//! What the black-box tests stand on: the gateway as a process, a raw WebSocket client, device identities,
+//! and (in files of their own) fakes of the servers that the gateway talks to.
+
+pub mod connect;
+pub mod fake_models;
+pub mod fake_telegram;
+pub mod gateway;
+pub mod http;
+pub mod identity;
+pub mod node;
+pub mod node_host;
+pub mod official;
+pub mod patience;
+pub mod ports;
+pub mod schema;
+pub mod wire;
+pub mod world;
+
+pub use connect::{Connect, Outcome, Refused};
+pub use gateway::{Gateway, Setup};
+pub use identity::Identity;
+pub use node::Node;
+pub use patience::{eventually, within};
+pub use wire::{Incoming, Socket, Upgrade};
