@@ -1,0 +1,28 @@
+# `make test` is the whole proof: formatting, lints, every test, the documentation.
+.PHONY: bench test official fmt lint doc
+
+# Processes that the tests start carry this mark, so that the end of the run can see whether one stayed behind.
+export TIDEGATE_TEST_RUN := $(shell date +%s)-$(shell echo $$PPID)
+
+test: fmt lint official
+	cargo test --locked --workspace
+	@tests/leftovers.sh
+	$(MAKE) --no-print-directory doc
+
+# The official OpenClaw clients from npm, and the Node.js that they need.
+official:
+	tests/official/install.sh
+
+fmt:
+	cargo fmt --all --check
+
+lint:
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+# Nobody links against these crates: their documentation is for those who work on them, private items included.
+doc:
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --locked --workspace --no-deps --document-private-items
+
+# One table from one run of the release binary, beside a bare relay: see benches/gateway. `make bench ONLY=invoke` for a part.
+bench:
+	cargo bench --locked --bench gateway -- $(ONLY)

@@ -1,0 +1,183 @@
+//! `tidegate config`: the config file, without a gateway.
+
+use clap::{Args as ClapArgs, Subcommand};
+use serde_json::{Value, json};
+use tidegate_actors::settings::{ConfigFile, ConfigIssue, ConfigSnapshot, ConfigWriteError};
+
+use super::{Context, Failure, out};
+use crate::config::{ConfigError, DiskConfig, KeyPath, lookup};
+
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Examples:
+  tidegate config get gateway
+  tidegate config set gateway.port 19000
+  tidegate config set commands.ownerAllowFrom '[\"telegram:123456789\"]'
+  tidegate config validate")]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Print a value; secrets are hidden
+    Get {
+        // The help shows the brackets as they are typed, so they are no link and no Markdown.
+        #[allow(rustdoc::broken_intra_doc_links)]
+        /// As in gateway.auth.mode or channels.telegram.allowFrom[0]; everything without it
+        path: Option<String>,
+    },
+    /// Set a value; comments and everything else stay
+    Set {
+        path: String,
+        /// JSON5; anything that is not is taken as text
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+        /// Refuse a value that is not JSON5
+        #[arg(long, visible_alias = "strict-json")]
+        strict: bool,
+    },
+    /// Remove a value
+    Unset { path: String },
+    /// Check the file: types, references, and whether a gateway would start with it
+    Validate,
+    /// Print where the file is
+    File,
+}
+
+pub(super) fn run(context: &Context, args: Args) -> Result<(), Failure> {
+    let place = context.place()?;
+    let disk = DiskConfig::new(place.clone(), context.env.clone());
+    match args.command {
+        Command::Get { path } => get(context, &disk, path.as_deref()),
+        Command::Set { path, value, strict } => {
+            let value = value_of(&value, strict)?;
+            changed(context, disk.set(&key(&path)?, &value), &format!("set {path}"))
+        }
+        Command::Unset { path } => changed(context, disk.unset(&key(&path)?), &format!("removed {path}")),
+        Command::Validate => validate(context, &disk),
+        Command::File => {
+            show(context, &json!({"path": place.config.display().to_string()}), || {
+                place.config.display().to_string()
+            });
+            Ok(())
+        }
+    }
+}
+
+fn key(path: &str) -> Result<KeyPath, Failure> {
+    path.parse().map_err(|error: crate::config::EditError| Failure::usage(error.to_string()))
+}
+
+/// People write `true`, `19000` or `["a"]` and mean them; they also write words and mean text.
+fn value_of(text: &str, strict: bool) -> Result<Value, Failure> {
+    match json5::from_str(text) {
+        Ok(value) => Ok(value),
+        Err(error) if strict => Err(Failure::usage(format!("the value is not JSON5: {error}"))),
+        Err(_) => Ok(Value::from(text)),
+    }
+}
+
+fn get(context: &Context, disk: &DiskConfig, path: Option<&str>) -> Result<(), Failure> {
+    let snapshot = disk.shown(&disk.read());
+    if snapshot.parsed.is_null() {
+        return Err(invalid(&snapshot));
+    }
+    let value = match path {
+        Some(path) => lookup(&snapshot.parsed, &key(path)?)
+            .ok_or_else(|| Failure::failed(format!("`{path}` is not set in {}", snapshot.path)))?,
+        None => &snapshot.parsed,
+    };
+    match value {
+        Value::String(text) if !context.globals.json => out::text(text),
+        value => out::json(value),
+    }
+    Ok(())
+}
+
+fn changed(
+    context: &Context,
+    result: Result<ConfigSnapshot, ConfigWriteError>,
+    what: &str,
+) -> Result<(), Failure> {
+    let snapshot = result.map_err(|error| match error {
+        ConfigWriteError::Invalid(issues) => Failure::Config(ConfigError::Refused(list(&issues))),
+        other => Failure::failed(chain(&other)),
+    })?;
+    show(context, &json!({"ok": true, "path": snapshot.path, "hash": snapshot.hash}), || {
+        format!("{what} in {}", snapshot.path)
+    });
+    for issue in &snapshot.issues {
+        out::note(format!("warning: a gateway would not start like this: {issue}"));
+    }
+    Ok(())
+}
+
+fn validate(context: &Context, disk: &DiskConfig) -> Result<(), Failure> {
+    let snapshot = disk.read();
+    let lines = |issues: &[ConfigIssue]| -> Vec<Value> {
+        issues.iter().map(|issue| json!({"path": issue.path, "message": issue.message})).collect()
+    };
+    let answer = json!({
+        "valid": snapshot.issues.is_empty(),
+        "path": snapshot.path,
+        "exists": snapshot.exists,
+        "issues": lines(&snapshot.issues),
+        "warnings": lines(&snapshot.warnings),
+    });
+    if context.globals.json {
+        out::json(&answer);
+        // The answer is printed already; only the exit code is missing.
+        return if snapshot.issues.is_empty() { Ok(()) } else { std::process::exit(78) };
+    }
+    for warning in &snapshot.warnings {
+        out::note(format!("warning: {warning}"));
+    }
+    if !snapshot.issues.is_empty() {
+        return Err(invalid(&snapshot));
+    }
+    let state = if snapshot.exists { "is valid" } else { "does not exist, which is fine" };
+    out::line(format!("{} {state}", snapshot.path));
+    Ok(())
+}
+
+fn invalid(snapshot: &ConfigSnapshot) -> Failure {
+    Failure::Config(ConfigError::Refused(format!("{}: {}", snapshot.path, list(&snapshot.issues))))
+}
+
+fn list(issues: &[ConfigIssue]) -> String {
+    issues.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn show(context: &Context, answer: &Value, text: impl FnOnce() -> String) {
+    if context.globals.json {
+        out::json(answer);
+    } else {
+        out::line(text());
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_json5_or_text() {
+        let value = |text: &str| value_of(text, false).unwrap();
+        assert_eq!(value("19000"), json!(19000));
+        assert_eq!(value("true"), json!(true));
+        assert_eq!(value("['a', 1,]"), json!(["a", 1]));
+        assert_eq!(value("\"x\""), json!("x"));
+        assert_eq!(value("anthropic/claude-sonnet-4-5"), json!("anthropic/claude-sonnet-4-5"));
+        assert_eq!(value("123456:ABC-def"), json!("123456:ABC-def"));
+        assert!(value_of("a b", true).is_err());
+    }
+}

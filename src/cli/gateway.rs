@@ -1,0 +1,123 @@
+//! `tidegate gateway`: run one, or ask about a running one.
+
+mod banner;
+mod probe;
+mod run;
+
+use clap::{Args as ClapArgs, Subcommand};
+use serde_json::{Value, json};
+
+use super::{Context, Failure, globals::Span, health, out};
+use crate::client::CALL_TIMEOUT;
+
+pub(super) use run::run;
+
+#[derive(ClapArgs, Debug)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+/// How to run it. `--port`, `--token` and `--password` count here too.
+#[derive(ClapArgs, Clone, Debug, Default)]
+pub(super) struct RunArgs {
+    /// Where to listen: loopback, lan or custom
+    #[arg(long, value_name = "MODE")]
+    bind: Option<String>,
+    /// How clients authenticate: token, password, trusted-proxy or none
+    #[arg(long, value_name = "MODE")]
+    auth: Option<String>,
+    /// Read the password from a file
+    #[arg(long, value_name = "FILE", conflicts_with = "password")]
+    password_file: Option<String>,
+    /// Taken for the sake of habits: a config file is never needed here
+    #[arg(long, hide = true)]
+    allow_unconfigured: bool,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Start the gateway and stay
+    #[command(after_help = "\
+Examples:
+  tidegate gateway run
+  tidegate gateway run --port 19000
+  tidegate --profile work gateway run
+  TIDEGATE_GATEWAY_TOKEN=... tidegate gateway run --bind lan")]
+    Run(RunArgs),
+    /// Whether it runs, where, and with which config
+    Status(StatusArgs),
+    /// Its health
+    Health(health::Args),
+    /// Connect, and say what this connection may do
+    Probe,
+    /// Call one method
+    #[command(after_help = "Example:\n  tidegate gateway call node.list --params '{}'")]
+    Call(CallArgs),
+}
+
+#[derive(ClapArgs, Debug)]
+struct StatusArgs {
+    /// Don't connect
+    #[arg(long)]
+    no_probe: bool,
+    /// Fail when it can't be reached
+    #[arg(long)]
+    require_rpc: bool,
+}
+
+#[derive(ClapArgs, Debug)]
+struct CallArgs {
+    /// Name of the method
+    method: String,
+    /// Its params, a JSON object
+    #[arg(long, default_value = "{}", value_name = "JSON")]
+    params: String,
+    /// Wait for the second answer of methods that answer twice
+    #[arg(long)]
+    expect_final: bool,
+}
+
+impl Args {
+    /// Whether this is the gateway itself and not a question about one.
+    pub(super) fn runs(&self) -> bool {
+        matches!(self.command, None | Some(Command::Run(_)))
+    }
+
+    fn into_run(self) -> RunArgs {
+        match self.command {
+            Some(Command::Run(args)) => args,
+            _ => self.run,
+        }
+    }
+}
+
+pub(super) async fn ask(context: &Context, args: Args) -> Result<(), Failure> {
+    match args.command {
+        Some(Command::Status(args)) => probe::status(context, args.no_probe, args.require_rpc).await,
+        Some(Command::Health(args)) => health::run(context, args).await,
+        Some(Command::Probe) => probe::probe(context).await,
+        Some(Command::Call(args)) => call(context, args).await,
+        None | Some(Command::Run(_)) => Err(Failure::usage("`gateway run` has a runtime of its own")),
+    }
+}
+
+async fn call(context: &Context, args: CallArgs) -> Result<(), Failure> {
+    let params: Value = serde_json::from_str(&args.params)
+        .map_err(|error| Failure::usage(format!("--params is not JSON: {error}")))?;
+    if !args.expect_final {
+        out::json(&context.call(&args.method, params).await?);
+        return Ok(());
+    }
+    let (client, _events) = context.connect().await?;
+    let patience = context.globals.timeout.map_or(CALL_TIMEOUT * 20, Span::or_milliseconds);
+    let (first, later) = client.call_twice(&args.method, &params, patience).await?;
+    let answer = later.wait(patience).await.map(|answer| answer.get().to_owned());
+    // A method that answers once has already said everything.
+    let text = answer.unwrap_or_else(|_| first.get().to_owned());
+    client.close().await;
+    out::json(&serde_json::from_str(&text).unwrap_or(json!(text)));
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! What a gateway says once it listens: where, and what to do next.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use tidegate_actors::settings::{AuthMode, Settings, SettingsHandle};
+
+use crate::{
+    cli::{Context, out},
+    config::{Place, Running},
+};
+
+pub(super) struct Banner {
+    settings: SettingsHandle,
+    config: PathBuf,
+    own_token: Option<PathBuf>,
+    /// How to call this program so that it finds this gateway.
+    program: String,
+}
+
+impl Banner {
+    pub(super) fn new(context: &Context, place: &Place, running: &Running) -> Self {
+        let mut program = "tidegate".to_owned();
+        if let Some(name) = &place.profile {
+            program.push_str(&format!(" --profile {name}"));
+        }
+        if let Some(folder) = &context.globals.state_dir {
+            program.push_str(&format!(" --state-dir {folder}"));
+        }
+        if let Some(file) = &context.globals.config {
+            program.push_str(&format!(" --config {file}"));
+        }
+        // A port from the command line is known to nobody else.
+        if let Some(port) = context.globals.port {
+            program.push_str(&format!(" --port {port}"));
+        }
+        Self {
+            settings: running.settings.clone(),
+            config: place.config.clone(),
+            own_token: running.own_token.clone(),
+            program,
+        }
+    }
+
+    pub(super) fn print(&self, addresses: &[SocketAddr]) {
+        let settings = self.settings.get();
+        out::line(format!("Tidegate {} is running.", tidegate_actors::VERSION));
+        out::line("");
+        for address in addresses {
+            fact("listens on", format!("ws://{address}"));
+        }
+        fact("opens with", self.key(&settings));
+        fact("state", self.settings.paths().root().display().to_string());
+        fact("config", self.config.display().to_string());
+        out::line("");
+        for (what, command) in self.next_steps(&settings) {
+            out::line(format!("  {what:<22} {command}"));
+        }
+        out::line("");
+    }
+
+    fn key(&self, settings: &Settings) -> String {
+        match (&self.own_token, settings.gateway.auth.mode()) {
+            (Some(path), _) => format!("the token in {}", path.display()),
+            (None, AuthMode::Token) => "the token that was configured".to_owned(),
+            (None, AuthMode::Password) => "the password that was configured".to_owned(),
+            (None, AuthMode::TrustedProxy) => "the user that the trusted proxy names".to_owned(),
+            (None, AuthMode::None) => "nothing: anyone on this machine may come in".to_owned(),
+        }
+    }
+
+    fn next_steps(&self, settings: &Settings) -> Vec<(&'static str, String)> {
+        let program = &self.program;
+        let mut steps = vec![
+            ("ask the agent", format!("{program} agent --message \"/help\"")),
+            ("add this machine", format!("{program} node run")),
+            ("let a node in", format!("{program} nodes pending, then {program} nodes approve ID")),
+        ];
+        if settings.agents.defaults.model.is_none() && settings.models.providers.is_empty() {
+            steps.push(("add a model", "set ANTHROPIC_API_KEY or OPENAI_API_KEY and start again".to_owned()));
+            steps.push(("", "(a local Ollama is found by itself)".to_owned()));
+        }
+        if settings.channels.telegram.as_ref().is_none_or(|telegram| telegram.resolved().is_empty()) {
+            let command = format!("{program} config set channels.telegram.botToken '\"123456:ABC...\"'");
+            steps.push(("add a Telegram bot", command));
+        }
+        steps.push(("see how it does", format!("{program} status --deep")));
+        steps.push(("stop it", "Ctrl-C".to_owned()));
+        steps
+    }
+}
+
+fn fact(name: &str, value: String) {
+    out::line(format!("  {name:<22} {value}"));
+}

@@ -1,0 +1,70 @@
+//! `tidegate gateway run`.
+
+use std::{net::SocketAddr, rc::Rc};
+
+use super::{Args, RunArgs, banner::Banner};
+use crate::{
+    cli::{Context, Failure},
+    config::{self, Flags, Running},
+    gateway::{self, GatewayError},
+    telemetry::{Log, LogOptions},
+};
+
+/// Runs a gateway until it is told to stop.
+pub(in crate::cli) fn run(context: &Context, args: Args) -> Result<(), Failure> {
+    let place = context.place()?;
+    let flags = flags(context, args.into_run())?;
+    let running = config::start(place.clone(), context.env.clone(), flags)?;
+    let log = start_log(context, &running)?;
+    for note in &running.notes {
+        tracing::warn!(note, "configuration");
+    }
+    let banner = Banner::new(context, &place, &running);
+    let settings = running.settings.clone();
+    let listening = {
+        let log = log.clone();
+        move |addresses: &[SocketAddr]| {
+            banner.print(addresses);
+            let mut changes = settings.subscribe();
+            tokio::task::spawn_local(async move {
+                while changes.changed().await.is_ok() {
+                    log.apply(&changes.borrow().logging);
+                }
+            });
+        }
+    };
+    let ended = gateway::run(running, listening);
+    if let Err(error) = &ended {
+        tracing::error!(error = error as &dyn std::error::Error, "the gateway ended");
+    }
+    drop(log);
+    ended.map_err(|error| match error {
+        GatewayError::Config(error) => Failure::Config(error),
+        other => Failure::failed(other.to_string()),
+    })
+}
+
+fn start_log(context: &Context, running: &Running) -> Result<Rc<Log>, Failure> {
+    let settings = running.settings.get();
+    let file = running.settings.paths().log_file();
+    let options = LogOptions::service(&settings.logging, file, context.globals.verbose);
+    Log::start(options).map(Rc::new).map_err(|error| Failure::failed(format!("can't start the log: {error}")))
+}
+
+fn flags(context: &Context, args: RunArgs) -> Result<Flags, Failure> {
+    let globals = &context.globals;
+    if globals.url.is_some() {
+        return Err(Failure::usage("--url is for commands that talk to a gateway; this one is the gateway"));
+    }
+    let password = match &args.password_file {
+        Some(path) => Some(password_file(context, path)?),
+        None => globals.password.clone(),
+    };
+    Ok(Flags { port: globals.port, bind: args.bind, auth: args.auth, token: globals.token.clone(), password })
+}
+
+fn password_file(context: &Context, path: &str) -> Result<String, Failure> {
+    let text = std::fs::read_to_string(context.env.expand(path))
+        .map_err(|error| Failure::usage(format!("can't read --password-file {path}: {error}")))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}

@@ -1,0 +1,133 @@
+//! `tidegate pairing`: people who write to the bot for the first time.
+
+use clap::{Args as ClapArgs, Subcommand};
+use serde_json::{Value, json};
+
+use super::{Context, Failure, out};
+
+#[derive(ClapArgs, Debug)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// People who wait to be let in
+    List(ListArgs),
+    /// Let somebody in, by the code that the bot gave them
+    #[command(after_help = "Example:\n  tidegate pairing approve telegram 7KQ2M9XA")]
+    Approve {
+        /// Channel and code, or the code alone
+        #[arg(required = true, num_args = 1..=2, value_names = ["CHANNEL", "CODE"])]
+        words: Vec<String>,
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// Tell them
+        #[arg(long)]
+        notify: bool,
+    },
+}
+
+#[derive(ClapArgs, Debug)]
+struct ListArgs {
+    /// Only this channel
+    #[arg(value_name = "CHANNEL")]
+    word: Option<String>,
+    #[command(flatten)]
+    place: PlaceArgs,
+}
+
+#[derive(ClapArgs, Debug)]
+struct PlaceArgs {
+    /// Which channel
+    #[arg(long)]
+    channel: Option<String>,
+    /// Which of the channel's accounts
+    #[arg(long, value_name = "ID")]
+    account: Option<String>,
+}
+
+pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
+    match args.command {
+        Command::List(ListArgs { word, place }) => list(context, word.or(place.channel), place.account).await,
+        Command::Approve { mut words, place, notify } => {
+            let code = words.pop().unwrap_or_default();
+            let channel = words.pop().or(place.channel);
+            approve(context, &code, channel, place.account, notify).await
+        }
+    }
+}
+
+async fn requests(context: &Context, channel: Option<&str>, account: Option<&str>) -> Result<Value, Failure> {
+    let mut params = json!({});
+    if let Some(channel) = channel {
+        params["channel"] = json!(channel);
+    }
+    if let Some(account) = account {
+        params["accountId"] = json!(account);
+    }
+    context.call("channels.pairing.list", params).await
+}
+
+async fn list(context: &Context, channel: Option<String>, account: Option<String>) -> Result<(), Failure> {
+    let answer = requests(context, channel.as_deref(), account.as_deref()).await?;
+    if context.globals.json {
+        out::json(&answer);
+        return Ok(());
+    }
+    let waiting = out::list(&answer, "requests");
+    if waiting.is_empty() {
+        out::line("nobody waits to be let in");
+        return Ok(());
+    }
+    let mut table = out::Table::new(["CHANNEL", "ACCOUNT", "CODE", "WHO", "ID", "SINCE"]);
+    for request in waiting {
+        table.row([
+            out::string(request, "channel"),
+            out::string(request, "accountId"),
+            out::string(request, "requestId"),
+            out::string(request, "senderLabel"),
+            out::string(request, "senderId"),
+            out::string(request, "createdAt"),
+        ]);
+    }
+    table.print();
+    Ok(())
+}
+
+async fn approve(
+    context: &Context,
+    code: &str,
+    channel: Option<String>,
+    account: Option<String>,
+    notify: bool,
+) -> Result<(), Failure> {
+    let answer = requests(context, channel.as_deref(), account.as_deref()).await?;
+    let wanted = code.trim();
+    let found = out::list(&answer, "requests").iter().find(|request| {
+        ["requestId", "code"].iter().any(|key| out::string(request, key).eq_ignore_ascii_case(wanted))
+    });
+    // A code that is not in the list may still be known to the gateway.
+    let text = |key: &str| found.map(|request| out::string(request, key)).filter(|text| !text.is_empty());
+    let channel = channel.or_else(|| text("channel"));
+    let channel = channel.ok_or_else(|| Failure::failed(format!("nobody waits with the code {wanted}")))?;
+    let account = account.or_else(|| text("accountId")).unwrap_or_else(|| "default".to_owned());
+    let params = json!({
+        "channel": channel,
+        "accountId": account,
+        "requestId": text("requestId").unwrap_or_else(|| wanted.to_owned()),
+        "notify": notify,
+        "bootstrapCommandOwner": true,
+    });
+    let done = context.call("channels.pairing.approve", params).await?;
+    if context.globals.json {
+        out::json(&done);
+        return Ok(());
+    }
+    out::line(format!("{} may write on {channel} now", out::string(&done, "senderId")));
+    if done["commandOwnerBootstrap"] == "configured" {
+        out::line("as the first one, they are the owner");
+    }
+    Ok(())
+}

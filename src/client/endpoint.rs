@@ -1,0 +1,144 @@
+//! Where a gateway is.
+
+use std::{fmt, net::IpAddr};
+
+use super::{ClientError, tls::Pin};
+
+/// The port a gateway listens on unless told otherwise.
+pub const DEFAULT_PORT: u16 = 18789;
+
+/// Address of a gateway: `ws://` or `wss://`, host, port and path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    pub host: String,
+    pub port: u16,
+    /// Starts with `/`.
+    pub path: String,
+    pub tls: bool,
+    /// Which certificate to accept; only meaningful with `tls`.
+    pub pin: Option<Pin>,
+}
+
+impl Endpoint {
+    /// A gateway without TLS at `host` and `port`.
+    pub fn plain(host: impl Into<String>, port: u16) -> Self {
+        Self { host: host.into(), port, path: "/".to_owned(), tls: false, pin: None }
+    }
+
+    /// Reads `ws://`, `wss://`, `http://` or `https://` addresses.
+    pub fn parse(url: &str) -> Result<Self, ClientError> {
+        let bad =
+            |problem: &str| ClientError::BadAddress { url: url.to_owned(), problem: problem.to_owned() };
+        let (scheme, rest) = url.trim().split_once("://").ok_or_else(|| bad("it has no ws:// or wss://"))?;
+        let tls = match scheme.to_ascii_lowercase().as_str() {
+            "ws" | "http" => false,
+            "wss" | "https" => true,
+            _ => return Err(bad("only ws:// and wss:// are known")),
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        if authority.contains('@') {
+            return Err(bad("credentials do not belong into the address"));
+        }
+        let (host, port) = split_port(authority).ok_or_else(|| bad("the port is not a number"))?;
+        if host.is_empty() || host.contains(|c: char| c.is_control() || c.is_whitespace()) {
+            return Err(bad("it has no host"));
+        }
+        let path = path.split('#').next().unwrap_or_default();
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        let port = port.unwrap_or(if tls { 443 } else { DEFAULT_PORT });
+        Ok(Self { host: host.to_owned(), port, path, tls, pin: None })
+    }
+
+    /// Whether the host is this machine by its very spelling.
+    pub fn is_loopback(&self) -> bool {
+        self.host.eq_ignore_ascii_case("localhost") || self.ip().is_some_and(|ip| ip.is_loopback())
+    }
+
+    /// Host and port as they stand in an address.
+    pub fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    /// Refuses to carry secrets in the clear beyond this machine and private networks named by number.
+    pub(super) fn check_plaintext(&self) -> Result<(), ClientError> {
+        let allowed = ["TIDEGATE_ALLOW_INSECURE_PRIVATE_WS", "OPENCLAW_ALLOW_INSECURE_PRIVATE_WS"]
+            .iter()
+            .any(|name| std::env::var(name).is_ok_and(|value| value == "1"));
+        if self.tls || allowed || self.is_loopback() || self.ip().is_some_and(is_private) {
+            return Ok(());
+        }
+        Err(ClientError::Plaintext { host: self.host.clone() })
+    }
+
+    fn ip(&self) -> Option<IpAddr> {
+        self.host.parse().ok()
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "wss" } else { "ws" };
+        write!(out, "{scheme}://{}{}", self.authority(), if self.path == "/" { "" } else { &self.path })
+    }
+}
+
+fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
+    if let Some(rest) = authority.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']')?;
+        return match rest.strip_prefix(':') {
+            Some(port) => Some((host, Some(port.parse().ok()?))),
+            None if rest.is_empty() => Some((host, None)),
+            None => None,
+        };
+    }
+    match authority.split_once(':') {
+        Some((host, port)) => Some((host, Some(port.parse().ok()?))),
+        None => Some((authority, None)),
+    }
+}
+
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [first, second, ..] = ip.octets();
+            ip.is_private() || ip.is_link_local() || (first == 100 && (64..128).contains(&second))
+        }
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_and_written() {
+        for (url, shown) in [
+            ("ws://127.0.0.1:18802", "ws://127.0.0.1:18802"),
+            ("http://localhost", "ws://localhost:18789"),
+            ("wss://gateway.example/base", "wss://gateway.example:443/base"),
+            ("ws://[::1]:9/", "ws://[::1]:9"),
+            ("ws://host:1/#token=x", "ws://host:1"),
+        ] {
+            assert_eq!(Endpoint::parse(url).unwrap().to_string(), shown, "{url}");
+        }
+        for url in ["127.0.0.1:1", "ftp://x", "ws://", "ws://h:port", "ws://user:pass@h", "ws://a b"] {
+            assert!(Endpoint::parse(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn secrets_stay_on_this_machine_and_numbered_private_networks() {
+        for host in ["127.0.0.1", "localhost", "::1", "192.168.1.5", "10.0.0.1", "100.100.1.1", "fd00::1"] {
+            assert!(Endpoint::plain(host, 1).check_plaintext().is_ok(), "{host}");
+        }
+        for host in ["8.8.8.8", "gateway.example", "100.1.1.1", "2001:db8::1"] {
+            assert!(Endpoint::plain(host, 1).check_plaintext().is_err(), "{host}");
+        }
+    }
+}

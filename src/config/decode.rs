@@ -1,0 +1,84 @@
+//! From one tree to [`Settings`]: strict about types, patient with unknown keys.
+
+use serde::Deserialize;
+use serde_json::Value;
+use tidegate_actors::settings::{ConfigIssue, Settings};
+
+use super::{layers::is_plain, redact::is_sensitive};
+
+/// The settings, and keys that nobody here reads.
+pub(super) fn decode(tree: &Value) -> Result<(Settings, Vec<String>), ConfigIssue> {
+    let mut unknown = Vec::new();
+    let mut note = |path: serde_ignored::Path<'_>| unknown.push(path.to_string());
+    let mut track = serde_path_to_error::Track::new();
+    let deserializer = serde_path_to_error::Deserializer::new(tree, &mut track);
+    let settings = Settings::deserialize(serde_ignored::Deserializer::new(deserializer, &mut note));
+    match settings {
+        Ok(settings) => Ok((settings, unknown)),
+        Err(error) => {
+            let path = track.path().to_string();
+            Err(ConfigIssue { message: explain(&path, &error.to_string()), path })
+        }
+    }
+}
+
+/// Top-level keys that the layers can't carry.
+pub(super) fn odd_keys(file: &Value) -> impl Iterator<Item = String> {
+    file.as_object().into_iter().flat_map(|map| map.keys()).filter(|key| !is_plain(key)).cloned()
+}
+
+/// serde's words, in the file's terms, and without a secret that was put in the wrong place.
+fn explain(path: &str, message: &str) -> String {
+    let message = message.replace("expected u16", "expected a whole number from 0 to 65535");
+    let message = ["u8", "u32", "u64", "usize"]
+        .iter()
+        .fold(message, |text, kind| text.replace(&format!("expected {kind}"), "expected a whole number"));
+    let message = message.replace("expected f64", "expected a number");
+    if is_sensitive(path) { without_quoted(&message) } else { message }
+}
+
+fn without_quoted(message: &str) -> String {
+    let mut parts = message.split(['"', '`']);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    while let (Some(_), Some(after)) = (parts.next(), parts.next()) {
+        out.push_str("[redacted]");
+        out.push_str(after);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_wrong_type_names_path_expectation_and_finding() {
+        let issue = decode(&json!({"gateway": {"port": "18789"}})).unwrap_err();
+        let text = issue.to_string();
+        let expected =
+            "gateway.port: invalid type: string \"18789\", expected a whole number from 0 to 65535";
+        assert_eq!(text, expected);
+        let issue = decode(&json!({"gateway": {"auth": {"mode": "open"}}})).unwrap_err();
+        assert_eq!(issue.path, "gateway.auth.mode");
+        assert!(issue.message.contains("`trusted-proxy`"), "{issue}");
+    }
+
+    #[test]
+    fn an_error_never_repeats_a_secret() {
+        let key = json!({"models": {"providers": {"x": {"headers": "Bearer sk-12345"}}}});
+        let text = decode(&key).unwrap_err().to_string();
+        assert!(!text.contains("sk-12345"), "{text}");
+        let text = decode(&json!({"gateway": {"auth": {"token": 8675309}}})).unwrap_err().to_string();
+        assert!(!text.contains("8675309"), "{text}");
+    }
+
+    #[test]
+    fn unknown_keys_are_named_and_harmless() {
+        let tree = json!({"plugins": {"entries": {}}, "gateway": {"roles": 1, "port": 1}});
+        let (settings, unknown) = decode(&tree).unwrap();
+        assert_eq!(settings.gateway.port(), 1);
+        assert_eq!(unknown, ["plugins", "gateway.roles"]);
+    }
+}

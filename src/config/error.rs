@@ -1,0 +1,50 @@
+//! Why a configuration can't be used: always one line that says what to change.
+
+use std::{fmt, path::Path};
+
+use tidegate_actors::settings::ConfigIssue;
+
+/// The exit code for a configuration that can't be used (`EX_CONFIG`).
+pub const EXIT_CONFIG: u8 = 78;
+
+/// A configuration that can't be used, or state that can't be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file, or one of its includes.
+    #[error("{file}: {issue}")]
+    File { file: String, issue: ConfigIssue },
+    /// Flags, environment, or a combination that must not run.
+    #[error("{0}")]
+    Refused(String),
+    /// The state folder.
+    #[error("can't {what} `{path}`: {source}")]
+    State {
+        what: &'static str,
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl ConfigError {
+    pub(super) fn in_file(file: &Path, path: &str, why: &dyn fmt::Display) -> Self {
+        let issue = ConfigIssue { path: path.to_owned(), message: why.to_string() };
+        Self::File { file: file.display().to_string(), issue }
+    }
+
+    pub(super) fn refused(why: impl Into<String>) -> Self {
+        Self::Refused(why.into())
+    }
+
+    pub(super) fn state(what: &'static str, path: &Path, source: std::io::Error) -> Self {
+        Self::State { what, path: path.display().to_string(), source }
+    }
+
+    /// The issue by itself, for lists of them.
+    pub(super) fn issue(&self) -> ConfigIssue {
+        match self {
+            Self::File { issue, .. } => issue.clone(),
+            other => ConfigIssue { path: String::new(), message: other.to_string() },
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The layers, lowest first: what the environment offers, the file, what the
+//! environment orders, flags. `config` merges them; we only hand it values.
+
+use config::{Map, Source, ValueKind};
+use serde_json::{Value, json};
+
+use super::{ConfigError, Environment, Flags, Place, include::merge};
+
+/// One layer. `config`'s own sources would change keys, cases and types.
+#[derive(Clone, Debug)]
+struct Layer {
+    name: &'static str,
+    tree: Value,
+}
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, config::Value>, config::ConfigError> {
+        let origin = self.name.to_owned();
+        let Value::Object(tree) = &self.tree else { return Ok(Map::new()) };
+        // `config` would read such a top-level key as a path.
+        let plain = tree.iter().filter(|(key, _)| is_plain(key));
+        Ok(plain.map(|(key, value)| (key.clone(), convert(value, &origin))).collect())
+    }
+}
+
+/// Whether a top-level key can't be taken for a path.
+pub(super) fn is_plain(key: &str) -> bool {
+    !key.contains(['.', '[', ']'])
+}
+
+fn convert(value: &Value, origin: &String) -> config::Value {
+    let kind = match value {
+        Value::Null => ValueKind::Nil,
+        Value::Bool(flag) => ValueKind::Boolean(*flag),
+        Value::String(text) => ValueKind::String(text.clone()),
+        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(number), _) => ValueKind::I64(number),
+            (None, Some(number)) => ValueKind::U64(number),
+            (None, None) => number.as_f64().map_or(ValueKind::Nil, ValueKind::Float),
+        },
+        Value::Array(items) => ValueKind::Array(items.iter().map(|item| convert(item, origin)).collect()),
+        Value::Object(map) => {
+            ValueKind::Table(map.iter().map(|(key, value)| (key.clone(), convert(value, origin))).collect())
+        }
+    };
+    config::Value::new(Some(origin), kind)
+}
+
+/// All layers as one tree.
+pub(super) fn stack(
+    file: Value,
+    place: &Place,
+    env: &Environment,
+    flags: &Flags,
+) -> Result<Value, ConfigError> {
+    let layers = [
+        Layer { name: "environment (offered)", tree: offered(place, env) },
+        Layer { name: "file", tree: file },
+        Layer { name: "environment", tree: ordered(env)? },
+        Layer { name: "flags", tree: flags.tree() },
+    ];
+    let mut builder = config::Config::builder();
+    for layer in layers {
+        builder = builder.add_source(layer);
+    }
+    let merged = builder.build().and_then(config::Config::try_deserialize);
+    merged.map_err(|error| ConfigError::refused(error.to_string()))
+}
+
+/// Under the file: keys that many programs share, and what a profile implies.
+fn offered(place: &Place, env: &Environment) -> Value {
+    let mut tree = json!({});
+    if let Some(port) = place.default_port() {
+        merge(&mut tree, json!({"gateway": {"port": port}}));
+    }
+    if let Some(token) = env.get("TELEGRAM_BOT_TOKEN") {
+        merge(&mut tree, json!({"channels": {"telegram": {"botToken": token}}}));
+    }
+    for (provider, prefix) in [("anthropic", "ANTHROPIC"), ("openai", "OPENAI"), ("openrouter", "OPENROUTER")]
+    {
+        if let Some(key) = env.get(&format!("{prefix}_API_KEY")) {
+            merge(&mut tree, json!({"models": {"providers": {provider: {"apiKey": key}}}}));
+            if let Some(url) = env.get(&format!("{prefix}_BASE_URL")) {
+                merge(&mut tree, json!({"models": {"providers": {provider: {"baseUrl": url}}}}));
+            }
+        }
+    }
+    tree
+}
+
+/// Over the file: what is meant for this gateway alone.
+fn ordered(env: &Environment) -> Result<Value, ConfigError> {
+    let mut tree = json!({});
+    if let Some((name, port)) = env.setting("GATEWAY_PORT") {
+        let port: u16 = port
+            .trim()
+            .parse()
+            .map_err(|_| ConfigError::refused(format!("{name} must be a port number from 0 to 65535")))?;
+        merge(&mut tree, json!({"gateway": {"port": port}}));
+    }
+    if let Some((_, token)) = env.setting("GATEWAY_TOKEN") {
+        merge(&mut tree, json!({"gateway": {"auth": {"token": token}}}));
+    }
+    if let Some((_, password)) = env.setting("GATEWAY_PASSWORD") {
+        merge(&mut tree, json!({"gateway": {"auth": {"password": password}}}));
+    }
+    if let Some((_, bind)) = env.setting("GATEWAY_BIND") {
+        merge(&mut tree, json!({"gateway": {"bind": bind}}));
+    }
+    if let Some((_, model)) = env.setting("MODEL") {
+        merge(&mut tree, json!({"agents": {"defaults": {"model": {"primary": model}}}}));
+    }
+    Ok(tree)
+}

@@ -1,0 +1,238 @@
+//! What must not start: a gateway that would be open, or that would ignore a setting
+//! on which somebody's safety rests. Each refusal is one line that says what to set.
+
+use std::net::IpAddr;
+
+use tidegate_actors::settings::{
+    AuthMode, GatewaySettings, Secret, Settings,
+    gateway::{Bind, GatewayMode, TailscaleMode},
+};
+
+use super::ConfigError;
+
+/// Texts that stand where a secret should be: a script's empty variable, a manual's example.
+const NO_SECRETS: [&str; 8] =
+    ["undefined", "null", "none", "your-token", "your-password", "change-me", "changeme", "replace-me"];
+
+/// Keys that restrict somebody and that this version doesn't act on.
+const NOT_ENFORCED: [&str; 2] = ["gateway.roles", "gateway.auth.trustedProxy.deviceAutoApprove"];
+
+/// Checks everything that doesn't depend on where the gateway listens, then that.
+/// `unknown` are the keys in use that no setting reads.
+pub(super) fn check(settings: &Settings, unknown: &[String]) -> Result<(), ConfigError> {
+    let gateway = &settings.gateway;
+    if gateway.mode == Some(GatewayMode::Remote) {
+        return refuse("gateway.mode is \"remote\": set it to \"local\" to run a gateway on this machine");
+    }
+    if let Some(key) = NOT_ENFORCED.iter().find(|key| unknown.iter().any(|have| have == *key)) {
+        return refuse(format!("{key} is not supported by this version: remove it"));
+    }
+    served(gateway)?;
+    real_secret(gateway.auth.token.as_ref(), "gateway.auth.token", "OPENCLAW_GATEWAY_TOKEN")?;
+    real_secret(gateway.auth.password.as_ref(), "gateway.auth.password", "OPENCLAW_GATEWAY_PASSWORD")?;
+    auth(gateway)?;
+    listening(gateway)?;
+    addresses("gateway.trustedProxies", &gateway.trusted_proxies)?;
+    addresses("gateway.nodes.pairing.autoApproveCidrs", &gateway.nodes.pairing.auto_approve_cidrs)
+}
+
+/// Whether the gateway makes its own token: only where nobody else can reach it.
+pub(super) fn wants_own_token(gateway: &GatewaySettings) -> bool {
+    gateway.auth.mode() == AuthMode::Token && gateway.auth.token.is_none()
+}
+
+fn served(gateway: &GatewaySettings) -> Result<(), ConfigError> {
+    match gateway.tailscale.mode {
+        TailscaleMode::Off => {}
+        TailscaleMode::Funnel if gateway.auth.mode() != AuthMode::Password => {
+            return refuse(
+                "tailscale funnel requires gateway.auth.mode \"password\": set gateway.auth.password or \
+                 OPENCLAW_GATEWAY_PASSWORD",
+            );
+        }
+        TailscaleMode::Funnel | TailscaleMode::Serve => {
+            return refuse("gateway.tailscale.mode is not supported by this version: set it to \"off\"");
+        }
+    }
+    if gateway.tls.enabled {
+        return refuse(
+            "gateway.tls is not supported by this version: set gateway.tls.enabled to false and put a TLS proxy in \
+             front",
+        );
+    }
+    Ok(())
+}
+
+fn real_secret(secret: Option<&Secret>, key: &str, variable: &str) -> Result<(), ConfigError> {
+    let Some(secret) = secret else { return Ok(()) };
+    let text = secret.expose().trim();
+    if text.is_empty() || NO_SECRETS.iter().any(|word| text.eq_ignore_ascii_case(word)) {
+        return refuse(format!("{key} holds no real secret: set {key} or {variable} to a long random text"));
+    }
+    Ok(())
+}
+
+fn auth(gateway: &GatewaySettings) -> Result<(), ConfigError> {
+    let auth = &gateway.auth;
+    if auth.mode.is_none() && auth.token.is_some() && auth.password.is_some() {
+        return refuse(
+            "both a token and a password are set: set gateway.auth.mode to \"token\" or \"password\"",
+        );
+    }
+    match auth.mode() {
+        AuthMode::Password if auth.password.is_none() => {
+            refuse("Set gateway.auth.password (or OPENCLAW_GATEWAY_PASSWORD), or pass --password.")
+        }
+        AuthMode::TrustedProxy => trusted_proxy(gateway),
+        _ => Ok(()),
+    }
+}
+
+fn trusted_proxy(gateway: &GatewaySettings) -> Result<(), ConfigError> {
+    let proxy = gateway.auth.trusted_proxy.as_ref();
+    if proxy.is_none_or(|proxy| proxy.user_header.trim().is_empty()) {
+        return refuse(
+            "gateway.auth.trustedProxy.userHeader must name the header in which the proxy names the user",
+        );
+    }
+    if gateway.auth.token.is_some() {
+        return refuse("gateway.auth.mode \"trusted-proxy\" excludes a token: remove gateway.auth.token");
+    }
+    if gateway.trusted_proxies.is_empty() {
+        return refuse(
+            "gateway.auth.mode \"trusted-proxy\" needs the proxy's address in gateway.trustedProxies",
+        );
+    }
+    if gateway.trusted_proxies.iter().any(|range| range.ends_with("/0")) {
+        return refuse("gateway.trustedProxies must not trust every address: list the proxy's own");
+    }
+    Ok(())
+}
+
+fn listening(gateway: &GatewaySettings) -> Result<(), ConfigError> {
+    if gateway.bind == Bind::Tailnet {
+        return refuse(
+            "gateway.bind \"tailnet\" is not supported by this version: use \"loopback\", \"lan\" or \"custom\"",
+        );
+    }
+    let open = addresses_of(gateway)?.iter().any(|address| !address.is_loopback());
+    let secret = match gateway.auth.mode() {
+        AuthMode::None => false,
+        AuthMode::Token => gateway.auth.token.is_some(),
+        AuthMode::Password | AuthMode::TrustedProxy => true,
+    };
+    if open && !secret {
+        return refuse(
+            "Set OPENCLAW_GATEWAY_TOKEN or OPENCLAW_GATEWAY_PASSWORD, or pass --token/--password: a gateway that \
+             listens beyond loopback must start with auth.",
+        );
+    }
+    Ok(())
+}
+
+/// The addresses that `gateway.bind` stands for.
+pub fn addresses_of(gateway: &GatewaySettings) -> Result<Vec<IpAddr>, ConfigError> {
+    let loopback = IpAddr::from([127, 0, 0, 1]);
+    match gateway.bind {
+        Bind::Auto | Bind::Loopback | Bind::Tailnet => Ok(vec![loopback]),
+        Bind::Lan => Ok(vec![IpAddr::from([0, 0, 0, 0])]),
+        Bind::Custom => {
+            let host = gateway.custom_bind_host.as_deref().map(str::trim).unwrap_or_default();
+            let host: IpAddr = host.parse().map_err(|_| {
+                ConfigError::refused("gateway.bind \"custom\" needs an IP address in gateway.customBindHost")
+            })?;
+            // Programs on this machine always find the gateway on loopback.
+            Ok(if host.is_unspecified() || host.is_loopback() { vec![host] } else { vec![host, loopback] })
+        }
+    }
+}
+
+/// Addresses or CIDR ranges, each readable.
+fn addresses(key: &str, entries: &[String]) -> Result<(), ConfigError> {
+    for entry in entries {
+        let (address, bits) = match entry.trim().split_once('/') {
+            Some((address, bits)) => (address, bits.parse::<u8>().ok()),
+            None => (entry.trim(), Some(0)),
+        };
+        let fits = address
+            .parse::<IpAddr>()
+            .ok()
+            .zip(bits)
+            .is_some_and(|(address, bits)| bits <= if address.is_ipv4() { 32 } else { 128 });
+        if !fits {
+            return refuse(format!("{key}: `{entry}` is neither an address nor a range such as 10.0.0.0/8"));
+        }
+    }
+    Ok(())
+}
+
+fn refuse(why: impl Into<String>) -> Result<(), ConfigError> {
+    Err(ConfigError::refused(why))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::config::decode::decode;
+
+    fn refusal(gateway: Value) -> Option<String> {
+        let (settings, unknown) = decode(&json!({ "gateway": gateway })).unwrap();
+        check(&settings, &unknown).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_would_be_open_does_not_start() {
+        let refused = [
+            (json!({"bind": "lan"}), "OPENCLAW_GATEWAY_TOKEN"),
+            (json!({"bind": "lan", "auth": {"mode": "none"}}), "OPENCLAW_GATEWAY_TOKEN"),
+            (json!({"bind": "custom", "customBindHost": "10.0.0.1"}), "OPENCLAW_GATEWAY_TOKEN"),
+            (json!({"bind": "custom"}), "customBindHost"),
+            (json!({"auth": {"token": ""}}), "no real secret"),
+            (json!({"auth": {"token": "  "}}), "no real secret"),
+            (json!({"auth": {"token": "undefined"}}), "no real secret"),
+            (json!({"auth": {"token": "null"}}), "no real secret"),
+            (json!({"auth": {"token": "your-token"}}), "no real secret"),
+            (json!({"auth": {"mode": "password"}}), "gateway.auth.password"),
+            (json!({"auth": {"mode": "password", "password": " "}}), "no real secret"),
+            (json!({"auth": {"token": "long-enough", "password": "long-enough"}}), "gateway.auth.mode"),
+            (json!({"auth": {"mode": "trusted-proxy"}}), "userHeader"),
+            (
+                json!({"trustedProxies": ["10.0.0.1"],
+                    "auth": {"mode": "trusted-proxy", "token": "x-y-z", "trustedProxy": {"userHeader": "u"}}}),
+                "remove gateway.auth.token",
+            ),
+            (
+                json!({"auth": {"mode": "trusted-proxy", "trustedProxy": {"userHeader": "u"}}}),
+                "trustedProxies",
+            ),
+            (json!({"tailscale": {"mode": "funnel"}, "auth": {"token": "some-token"}}), "requires"),
+            (json!({"tailscale": {"mode": "serve"}}), "not supported"),
+            (json!({"tls": {"enabled": true}}), "not supported"),
+            (json!({"mode": "remote"}), "local"),
+            (json!({"roles": {"default": "guest"}}), "gateway.roles"),
+            (json!({"trustedProxies": ["10.0.0.0/33"]}), "neither an address"),
+        ];
+        for (gateway, expected) in refused {
+            let why = refusal(gateway.clone()).unwrap_or_else(|| panic!("started: {gateway}"));
+            assert!(why.contains(expected), "{gateway}: {why}");
+            assert!(!why.contains('\n'));
+        }
+    }
+
+    #[test]
+    fn what_is_closed_starts() {
+        let started = [
+            json!({}),
+            json!({"auth": {"mode": "none"}}),
+            json!({"bind": "lan", "auth": {"token": "some-long-token"}}),
+            json!({"bind": "lan", "auth": {"password": "some-long-password"}}),
+            json!({"trustedProxies": ["10.0.0.1", "fd00::/8"],
+                "auth": {"mode": "trusted-proxy", "trustedProxy": {"userHeader": "x-user"}}}),
+        ];
+        for gateway in started {
+            assert_eq!(refusal(gateway.clone()), None, "{gateway}");
+        }
+    }
+}

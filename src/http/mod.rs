@@ -1,0 +1,164 @@
+//! One port: WebSocket upgrades on any path, health for whoever asks, and nothing else yet.
+
+mod head;
+mod health;
+mod pacer;
+mod socket;
+mod wire;
+
+use actix_web::dev::{RequestHead, Server, Service};
+use actix_web::http::{Method, StatusCode, header};
+use actix_web::middleware::DefaultHeaders;
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use actix_web_actors::ws;
+use std::net::TcpListener;
+use std::time::Duration;
+use tidegate_actors::Gateway;
+use tidegate_actors::session::{FrameLimit, Outbound, Session};
+use tidegate_actors::supervise::{AdoptChild, watch};
+
+use head::judge;
+use wire::Wire;
+
+/// Time for the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a session may take to stop at shutdown.
+const SESSION_SHUTDOWN: Duration = Duration::from_secs(1);
+
+/// Serves on listeners that are bound already. Signals are the caller's.
+///
+/// # Errors
+/// If a listener can't be used.
+pub fn serve(gateway: &Gateway, listeners: Vec<TcpListener>) -> std::io::Result<Server> {
+    let gateway = gateway.clone();
+    let factory = move || {
+        App::new()
+            .app_data(web::Data::new(gateway.clone()))
+            .wrap_fn(|request, service| {
+                let answer = match malformed(request.head()) {
+                    None => Ok(service.call(request)),
+                    Some(why) => Err(request.into_response(HttpResponse::BadRequest().body(why))),
+                };
+                async move {
+                    match answer {
+                        Ok(answer) => answer.await,
+                        Err(refusal) => Ok(refusal),
+                    }
+                }
+            })
+            .wrap(
+                DefaultHeaders::new()
+                    .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+                    .add((header::X_FRAME_OPTIONS, "DENY"))
+                    .add((header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"))
+                    .add((header::REFERRER_POLICY, "no-referrer"))
+                    .add((header::PERMISSIONS_POLICY, "camera=(), microphone=(), geolocation=()"))
+                    .add((header::CACHE_CONTROL, "no-store")),
+            )
+            .configure(routes)
+            .default_service(web::to(anything_else))
+    };
+    let mut server = HttpServer::new(factory)
+        .workers(1)
+        .backlog(1024)
+        .max_connections(8192)
+        .client_request_timeout(HEAD_TIMEOUT)
+        .client_disconnect_timeout(Duration::from_secs(1))
+        .keep_alive(Duration::from_secs(75))
+        .shutdown_timeout(2)
+        .disable_signals()
+        .on_connect(|connection, extensions| {
+            if let Some(wire) = Wire::of(connection) {
+                extensions.insert(wire);
+            }
+        });
+    for listener in listeners {
+        server = server.listen(listener)?;
+    }
+    Ok(server.run())
+}
+
+/// What no route should have to think about: a request for another server, or one that leaves open which.
+fn malformed(head: &RequestHead) -> Option<&'static str> {
+    if head.uri.authority().is_some() {
+        return Some("absolute request targets are not served");
+    }
+    (head.headers.get_all(header::HOST).count() != 1).then_some("one Host header is required")
+}
+
+fn routes(config: &mut web::ServiceConfig) {
+    for path in ["/healthz", "/health"] {
+        config.service(probe(path).route(web::get().to(health::live)).route(web::head().to(health::live)));
+    }
+    for path in ["/readyz", "/ready"] {
+        config.service(probe(path).route(web::get().to(health::ready)).route(web::head().to(health::ready)));
+    }
+    config.service(
+        probe("/startupz").route(web::get().to(health::started)).route(web::head().to(health::started)),
+    );
+}
+
+/// A resource that only reads: a WebSocket may still be opened on its path.
+fn probe(path: &str) -> actix_web::Resource {
+    let upgrade = actix_web::guard::fn_guard(|context| {
+        context.head().headers().contains_key(header::UPGRADE) && context.head().method == Method::GET
+    });
+    web::resource(path).route(web::route().guard(upgrade).to(anything_else)).default_service(web::to(
+        || async { HttpResponse::MethodNotAllowed().insert_header((header::ALLOW, "GET, HEAD")).finish() },
+    ))
+}
+
+async fn anything_else(
+    request: HttpRequest,
+    body: web::Payload,
+    gateway: web::Data<Gateway>,
+) -> Result<HttpResponse, actix_web::Error> {
+    if request.headers().contains_key(header::UPGRADE) {
+        return upgrade(&request, body, &gateway).await;
+    }
+    if let Err(refusal) = judge(&request, &gateway) {
+        return Ok(refused(refusal));
+    }
+    let front = request.path() == "/" && matches!(*request.method(), Method::GET | Method::HEAD);
+    if front {
+        let text =
+            "Tidegate is running. Its clients connect to this address by WebSocket; see `tidegate status`.\n";
+        return Ok(HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(text));
+    }
+    Ok(HttpResponse::NotFound().content_type("text/plain; charset=utf-8").body("Not Found"))
+}
+
+fn refused(refusal: tidegate_actors::auth::HttpRefusal) -> HttpResponse {
+    let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::FORBIDDEN);
+    HttpResponse::build(status).content_type("application/json").body(refusal.body())
+}
+
+/// In the order of the decision table: well-formed, who, room; everything after that is the session's.
+async fn upgrade(
+    request: &HttpRequest,
+    body: web::Payload,
+    gateway: &Gateway,
+) -> Result<HttpResponse, actix_web::Error> {
+    ws::handshake(request)?;
+    if gateway.is_draining() {
+        return Ok(HttpResponse::ServiceUnavailable().body("Gateway websocket admission closed"));
+    }
+    let peer = match judge(request, gateway) {
+        Ok(peer) => peer,
+        Err(refusal) => return Ok(refused(refusal)),
+    };
+    let Some(wire) = request.conn_data::<Wire>().cloned() else {
+        return Ok(HttpResponse::InternalServerError().finish());
+    };
+    let Ok(permit) = gateway.budget.enter(&peer).await else {
+        return Ok(HttpResponse::ServiceUnavailable().body("Too many unauthenticated sockets"));
+    };
+    let (outbound, outgoings) = Outbound::new(uuid::Uuid::new_v4().to_string(), wire.kill.clone());
+    let name = outbound.conn_id().to_owned();
+    let limit = FrameLimit::default();
+    let session = Session::new(gateway.clone(), peer, outbound, limit.clone(), permit);
+    let (session, watched) = watch(session);
+    gateway.sessions.tell(AdoptChild { name, watched, shutdown: SESSION_SHUTDOWN });
+    socket::start(request, body, session, outgoings, limit, wire)
+}

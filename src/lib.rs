@@ -1,0 +1,9 @@
+//! Tidegate, an always-on gateway for a personal AI agent.
+
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod gateway;
+pub mod http;
+pub mod node_host;
+pub mod telemetry;

@@ -1,0 +1,134 @@
+//! The options of `tidegate node run`.
+
+use clap::Args;
+
+use super::NodeHostError;
+use crate::{
+    client::{DEFAULT_PORT, Endpoint, Pin},
+    config::Environment,
+};
+
+/// Run this machine as a node of a gateway
+///
+/// The secret comes from TIDEGATE_GATEWAY_TOKEN or TIDEGATE_GATEWAY_PASSWORD; without either, the token that the
+/// gateway gave to this device when it was paired, or the secret of the gateway on this machine.
+///
+/// Once an operator has approved this node, it runs every command it is asked to, as this user. What runs without
+/// asking is set by exec-approvals.json in the state folder: {"version":1,"defaults":{"security":"deny"}} turns commands
+/// off, "security":"allowlist" runs only what agents.NAME.allowlist names, "ask":"on-miss" has the rest approved first.
+#[derive(Debug, Clone, Default, Args)]
+pub struct NodeRun {
+    /// Host of the gateway
+    #[arg(long, default_value = "127.0.0.1")]
+    pub host: String,
+    /// Port of the gateway [default: 18789]
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// Path of the gateway behind a proxy
+    #[arg(long)]
+    pub context_path: Option<String>,
+    /// Connect with TLS; without a fingerprint the refusal shows the one of the gateway
+    #[arg(long)]
+    pub tls: bool,
+    /// SHA-256 of the gateway's certificate, in hex; implies --tls
+    #[arg(long)]
+    pub tls_fingerprint: Option<String>,
+    /// Name of this node [default: the host name]
+    #[arg(long)]
+    pub display_name: Option<String>,
+    /// Instance id to show instead of the stored one; the identity stays the same
+    #[arg(long)]
+    pub node_id: Option<String>,
+    /// Declare only these commands (comma-separated); kept for later runs
+    #[arg(long, value_delimiter = ',', conflicts_with = "all_commands")]
+    pub commands: Vec<String>,
+    /// Declare all commands again
+    #[arg(long)]
+    pub all_commands: bool,
+}
+
+impl NodeRun {
+    /// Where the gateway is.
+    pub(super) fn endpoint(&self, env: &Environment) -> Result<Endpoint, NodeHostError> {
+        let port = match (self.port, env.setting("GATEWAY_PORT")) {
+            (Some(port), _) => port,
+            (None, Some((name, value))) => {
+                value.parse().map_err(|_| NodeHostError::Options(format!("{name} is not a port number")))?
+            }
+            (None, None) => DEFAULT_PORT,
+        };
+        let host = self.host.trim().trim_start_matches('[').trim_end_matches(']');
+        if host.is_empty() || host.contains("://") {
+            return Err(NodeHostError::Options(
+                "--host takes a host name or an address, not a URL".to_owned(),
+            ));
+        }
+        let mut endpoint = Endpoint { tls: self.tls, ..Endpoint::plain(host, port) };
+        if let Some(path) = &self.context_path {
+            endpoint.path = format!("/{}", path.trim_start_matches('/'));
+        }
+        if let Some(text) = &self.tls_fingerprint {
+            let pin = Pin::parse(text).ok_or_else(|| {
+                NodeHostError::Options(
+                    "--tls-fingerprint takes the SHA-256 of a certificate in hex".to_owned(),
+                )
+            })?;
+            (endpoint.tls, endpoint.pin) = (true, Some(pin));
+        }
+        Ok(endpoint)
+    }
+
+    /// The commands chosen on the command line.
+    pub(super) fn chosen(&self) -> Option<Vec<String>> {
+        let names: Vec<String> =
+            self.commands.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
+        (!names.is_empty()).then_some(names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        args: NodeRun,
+    }
+
+    fn parse(words: &[&str]) -> Result<NodeRun, clap::Error> {
+        Program::try_parse_from(std::iter::once(&"x").chain(words)).map(|program| program.args)
+    }
+
+    #[test]
+    fn the_gateway_is_where_the_options_and_the_environment_say() {
+        let env = Environment::of([("OPENCLAW_GATEWAY_PORT", "19000")]);
+        let none = Environment::default();
+        let plain = parse(&[]).unwrap();
+        assert_eq!(plain.endpoint(&none).unwrap().to_string(), "ws://127.0.0.1:18789");
+        assert_eq!(plain.endpoint(&env).unwrap().port, 19000);
+        let pin = "ab".repeat(32);
+        let words = [
+            "--host",
+            "[::1]",
+            "--port",
+            "1",
+            "--tls-fingerprint",
+            &pin,
+            "--context-path",
+            "oc",
+            "--commands",
+            "a, b",
+        ];
+        let full = parse(&words).unwrap();
+        let endpoint = full.endpoint(&env).unwrap();
+        assert_eq!(endpoint.to_string(), "wss://[::1]:1/oc");
+        assert_eq!(endpoint.pin.unwrap().to_string(), format!("sha256:{pin}"));
+        assert_eq!(full.chosen().unwrap(), ["a", "b"]);
+        let unpinned = parse(&["--tls"]).unwrap().endpoint(&none).unwrap();
+        assert!(unpinned.tls && unpinned.pin.is_none());
+        assert!(parse(&["--commands", "a", "--all-commands"]).is_err());
+        assert!(parse(&["--tls-fingerprint", "zz"]).unwrap().endpoint(&none).is_err());
+    }
+}

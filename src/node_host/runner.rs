@@ -1,0 +1,320 @@
+//! The life of a node host: connect, serve, connect again.
+
+use std::{env, path::PathBuf, sync::Arc, time::Duration};
+
+use tidegate_actors::redaction;
+use tidegate_protocol::hello::HelloOk;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+use super::{
+    NodeHostError, NodeRun,
+    commands::{self, Surface, Uploads},
+    host::Host,
+    link::Link,
+    session::{Over, Session, stopped},
+    state::NodeState,
+    work::Work,
+};
+use crate::{
+    client::{Backoff, Client, ClientError, ConnectOptions, Credentials, DeviceIdentity, Endpoint, Events},
+    config::{self, Environment, Flags, Place},
+};
+
+/// Running commands get this long to end when the host stops.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// While somebody has to approve this device, ask often enough that the approval is noticed soon.
+const PAIRING_WAIT: Duration = Duration::from_secs(10);
+/// How often uploads that are too old are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+
+pub(super) async fn run(args: NodeRun, place: &Place, env: &Environment) -> Result<(), NodeHostError> {
+    let mut stop = stop_signal().map_err(NodeHostError::Start)?;
+    let mut runner = Runner::new(args, place, env)?;
+    let sweeping = tokio::spawn(keep_swept(runner.work.uploads().clone()));
+    let ended = runner.until_stopped(&mut stop).await;
+    sweeping.abort();
+    runner.work.stop(STOP_WITHIN).await;
+    if let Some(client) = runner.last.take() {
+        client.close().await;
+    }
+    ended
+}
+
+/// Uploads go when their time is over, whether or not another one comes.
+async fn keep_swept(uploads: Arc<Uploads>) {
+    loop {
+        let now = uploads.clone();
+        if tokio::task::spawn_blocking(move || now.sweep()).await.is_err() {
+            tracing::warn!("uploads not swept");
+        }
+        tokio::time::sleep(SWEEP_EVERY).await;
+    }
+}
+
+/// Becomes `true` on SIGINT or SIGTERM.
+fn stop_signal() -> std::io::Result<watch::Receiver<bool>> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (tell, stop) = watch::channel(false);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => (),
+            _ = terminate.recv() => (),
+        }
+        tracing::info!("stopping");
+        let _ = tell.send(true);
+    });
+    Ok(stop)
+}
+
+pub(super) struct Runner {
+    state: NodeState,
+    options: ConnectOptions,
+    device: Arc<DeviceIdentity>,
+    surface: Surface,
+    secrets: Secrets,
+    link: Arc<Link>,
+    work: Arc<Work>,
+    backoff: Backoff,
+    /// The pairing request that a person has been told about.
+    told: Option<String>,
+    last: Option<Client>,
+}
+
+impl Runner {
+    pub(super) fn new(args: NodeRun, place: &Place, env: &Environment) -> Result<Self, NodeHostError> {
+        let endpoint = args.endpoint(env)?;
+        let mut state = NodeState::open(&place.state.node_host())?;
+        let device = Arc::new(DeviceIdentity::load_or_create(&place.state.node_identity())?);
+        let surface = remember(&mut state, &args)?;
+        let mut options = ConnectOptions::node(endpoint.clone(), Credentials::default(), device.clone());
+        options.client.display_name = state.memory.display_name.clone().or_else(host_name);
+        options.client.instance_id = Some(args.node_id.unwrap_or_else(|| state.memory.instance_id.clone()));
+        options.caps.clone_from(&surface.caps);
+        options.commands.clone_from(&surface.commands);
+        options.path_env = env::var("PATH").ok().filter(|path| !path.is_empty());
+        let secrets = Secrets::find(&endpoint, place, env);
+        let link = Link::new(device.id().to_owned());
+        let folder = env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+        let host = Arc::new(Host::new(place.state.root(), folder, env.home(), link.clone()));
+        let work = Work::new(host, surface.clone(), device.id().to_owned());
+        tracing::info!(device = device.id(), gateway = %endpoint, "node host");
+        Ok(Self {
+            state,
+            options,
+            device,
+            surface,
+            secrets,
+            link,
+            work,
+            backoff: Backoff::default(),
+            told: None,
+            last: None,
+        })
+    }
+
+    pub(super) async fn until_stopped(
+        &mut self,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<(), NodeHostError> {
+        loop {
+            let connected = tokio::select! {
+                connected = self.connect() => connected,
+                () = stopped(stop) => return Ok(()),
+            };
+            let wait = match connected {
+                Ok((client, events)) => match self.serve(client, events, stop).await {
+                    Over::Stopped => return Ok(()),
+                    Over::Lost(ended) => {
+                        let wait = self.backoff.next(None);
+                        tracing::warn!(code = ended.code, reason = ended.reason, ?wait, "connection lost");
+                        wait
+                    }
+                },
+                Err(error) => self.refused(error)?,
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => (),
+                () = stopped(stop) => return Ok(()),
+            }
+        }
+    }
+
+    /// The commands this node declares.
+    #[cfg(test)]
+    pub(super) fn declared(&self) -> &[String] {
+        &self.options.commands
+    }
+
+    /// What the next attempt would authenticate with.
+    #[cfg(test)]
+    pub(super) fn credentials(&self) -> Credentials {
+        self.secrets.choose(None)
+    }
+
+    /// Connects with the best credentials there are.
+    async fn connect(&mut self) -> Result<(Client, Events), ClientError> {
+        let url = self.options.endpoint.to_string();
+        let stored = self.state.token(&url, self.device.id());
+        self.options.auth = self.secrets.choose(stored.as_deref());
+        let (client, events) = match Client::connect(&self.options).await {
+            // The gateway gave us this token and no longer knows it.
+            Err(error) if stored.is_some() && error.detail_code() == Some("AUTH_DEVICE_TOKEN_MISMATCH") => {
+                tracing::warn!("the gateway no longer takes this device's token");
+                self.keep_token(&url, None);
+                self.options.auth = self.secrets.choose(None);
+                if self.options.auth == Credentials::default() {
+                    return Err(error);
+                }
+                Client::connect(&self.options).await?
+            }
+            other => other?,
+        };
+        self.welcome(&url, client.hello());
+        Ok((client, events))
+    }
+
+    fn welcome(&mut self, url: &str, hello: &HelloOk) {
+        self.backoff.reset();
+        self.told = None;
+        if let Some(token) = &hello.auth.device_token {
+            self.keep_token(url, Some(token));
+        }
+        tracing::info!(gateway = hello.server.version, connection = hello.server.conn_id, "connected");
+    }
+
+    fn keep_token(&mut self, url: &str, token: Option<&str>) {
+        token.into_iter().for_each(redaction::hide);
+        if let Err(error) = self.state.set_token(url, self.device.id(), token) {
+            tracing::warn!(%error, "device token not kept");
+        }
+    }
+
+    async fn serve(&mut self, client: Client, events: Events, stop: &mut watch::Receiver<bool>) -> Over {
+        let session = Session {
+            client: client.clone(),
+            link: self.link.clone(),
+            work: self.work.clone(),
+            surface: self.surface.clone(),
+        };
+        let over = session.serve(events, stop).await;
+        // Running commands may still have to answer over it.
+        self.last = matches!(over, Over::Stopped).then_some(client);
+        over
+    }
+
+    /// How long to wait after a failed attempt; an error when waiting is of no use.
+    fn refused(&mut self, error: ClientError) -> Result<Duration, NodeHostError> {
+        if !error.may_pass() {
+            return Err(error.into());
+        }
+        let mut wait = self.backoff.next(error.retry_after());
+        if error.detail_code() == Some("PAIRING_REQUIRED") {
+            wait = wait.min(PAIRING_WAIT);
+            let request = error.request_id().map(ToOwned::to_owned);
+            if self.told != request || request.is_none() {
+                let advice = error.advice().unwrap_or_default();
+                tracing::warn!(request, advice, "this device has to be approved; waiting");
+                self.told = request;
+            }
+        } else {
+            tracing::warn!(error = chain(&error), ?wait, "not connected");
+        }
+        Ok(wait)
+    }
+}
+
+/// Takes over what the options say for good, and finds what to declare.
+fn remember(state: &mut NodeState, args: &NodeRun) -> Result<Surface, NodeHostError> {
+    let before = (state.memory.display_name.clone(), state.memory.commands.clone());
+    if let Some(name) = args.display_name.as_deref().map(str::trim).filter(|name| !name.is_empty()) {
+        state.memory.display_name = Some(name.to_owned());
+    }
+    if args.all_commands {
+        state.memory.commands = None;
+    }
+    if let Some(chosen) = args.chosen() {
+        state.memory.commands = Some(chosen);
+    }
+    let only = state.memory.commands.as_deref();
+    let surface = Surface::of(only).ok_or_else(|| NodeHostError::NoCommands {
+        asked: only.unwrap_or_default().join(", "),
+        known: commands::all_names(),
+    })?;
+    if before != (state.memory.display_name.clone(), state.memory.commands.clone()) || args.all_commands {
+        state.save()?;
+    }
+    Ok(surface)
+}
+
+/// The shared secrets this host may use.
+struct Secrets {
+    /// From the environment: meant for this run.
+    given: Option<Credentials>,
+    /// Of the gateway on this machine.
+    local: Option<Credentials>,
+}
+
+impl Secrets {
+    fn find(endpoint: &Endpoint, place: &Place, env: &Environment) -> Self {
+        let setting = |name: &str| env.setting(name).map(|(_, value)| value.to_owned());
+        let given = pair(setting("GATEWAY_TOKEN"), setting("GATEWAY_PASSWORD"));
+        // The local gateway's secret goes to the local gateway only.
+        let local = (given.is_none() && endpoint.is_loopback()).then(|| local_secret(place, env)).flatten();
+        Self { given, local }
+    }
+
+    fn choose(&self, stored: Option<&str>) -> Credentials {
+        if let Some(given) = &self.given {
+            return given.clone();
+        }
+        match stored {
+            Some(token) => Credentials { device_token: Some(token.to_owned()), ..Credentials::default() },
+            None => self.local.clone().unwrap_or_default(),
+        }
+    }
+}
+
+fn local_secret(place: &Place, env: &Environment) -> Option<Credentials> {
+    let configured = match config::load(place, env, &Flags::default()) {
+        Ok(loaded) => {
+            let auth = &loaded.settings.gateway.auth;
+            let text = |secret: &Option<_>| {
+                secret.as_ref().map(|secret: &tidegate_actors::settings::Secret| secret.expose().to_owned())
+            };
+            pair(text(&auth.token), text(&auth.password))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "configuration not read");
+            None
+        }
+    };
+    configured.or_else(|| {
+        let token = config::token::stored(&place.state).ok().flatten()?;
+        pair(Some(token.expose().to_owned()), None)
+    })
+}
+
+fn pair(token: Option<String>, password: Option<String>) -> Option<Credentials> {
+    // Known as secrets, neither can get into the log.
+    [&token, &password].into_iter().flatten().for_each(|secret| redaction::hide(secret));
+    (token.is_some() || password.is_some()).then(|| Credentials { token, password, ..Credentials::default() })
+}
+
+fn host_name() -> Option<String> {
+    nix::unistd::gethostname().ok()?.into_string().ok().filter(|name| !name.is_empty())
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,194 @@
+//! kill -9 at every step of the flow: nothing is lost, nothing is answered twice.
+
+use crate::support::fake_models::Answer;
+use crate::support::fake_telegram::Fault;
+use crate::support::world::{OWNER, World, ask_node};
+use crate::support::{Node, eventually, http};
+use serde_json::json;
+use std::time::Duration;
+
+async fn assert_answered_once(world: &World, text: &str) {
+    world.shown(OWNER, text).await;
+    world.settled().await;
+    assert_eq!(world.count(OWNER, text), 1, "shown: {:?}", world.telegram.shown_texts(OWNER));
+}
+
+async fn model_thinks(world: &World) {
+    eventually("the model to be asked", async || (world.models.open_streams() > 0).then_some(())).await;
+}
+
+#[actix_web::test]
+async fn killed_around_the_poll_that_brings_the_message() {
+    let mut world = World::start().await;
+    for round in 0..6 {
+        let text = format!("answer-{round}");
+        world.telegram.say(OWNER, &format!("SAY {text}"));
+        // Each kill comes a little later: before the update is fetched, while it is stored, after it is confirmed.
+        tokio::time::sleep(Duration::from_millis(7 * round)).await;
+        world = world.crash().await;
+        assert_answered_once(&world, &text).await;
+    }
+}
+
+#[actix_web::test]
+async fn killed_while_the_model_thinks() {
+    let world = World::start().await;
+    // The first try hangs; the next one reads the message again and answers.
+    world.models.then(Answer::silent());
+    world.telegram.say(OWNER, "SAY thought-through");
+    model_thinks(&world).await;
+    let world = world.crash().await;
+    assert_answered_once(&world, "thought-through").await;
+}
+
+#[actix_web::test]
+async fn killed_while_the_answer_streams() {
+    let world = World::start().await;
+    world.models.then(Answer::slowly(
+        &["half ", "of ", "an ", "answer ", "and ", "more "],
+        Duration::from_millis(400),
+    ));
+    world.telegram.say(OWNER, "SAY the-whole-answer");
+    eventually("a preview", async || (!world.telegram.shown(OWNER).is_empty()).then_some(())).await;
+    let world = world.crash().await;
+    assert_answered_once(&world, "the-whole-answer").await;
+}
+
+#[actix_web::test]
+async fn killed_while_a_node_works() {
+    let world = World::start().await;
+    let mut node = Node::approved(&world.gateway, &["system.which"]).await;
+    world.models.then(ask_node("call_1", &node.id()));
+    world.telegram.say(OWNER, "where is ls?");
+    node.request().await;
+    world.models.then(Answer::text("the-node-was-asked"));
+    let world = world.crash().await;
+    let _node = Node::reconnect(&world.gateway, node.identity, &["system.which"]).await;
+    assert_answered_once(&world, "the-node-was-asked").await;
+}
+
+#[actix_web::test]
+async fn killed_while_the_answer_waits_to_be_sent() {
+    let world = World::start().await;
+    for method in ["sendMessage", "editMessageText"] {
+        world.telegram.fail_always(method, Fault::Refuse { code: 500, description: "Internal Server Error" });
+    }
+    world.telegram.say(OWNER, "SAY kept-in-the-outbox");
+    eventually("the answer to be tried", async || {
+        (!world.telegram.calls_of("sendMessage").is_empty()).then_some(())
+    })
+    .await;
+    eventually("the model to have answered", async || (world.models.open_streams() == 0).then_some(())).await;
+    let world = world.crash().await;
+    world.telegram.heal();
+    assert_answered_once(&world, "kept-in-the-outbox").await;
+}
+
+#[actix_web::test]
+async fn killed_while_telegram_asks_to_wait() {
+    let world = World::start().await;
+    world.telegram.fail("sendMessage", Fault::Flood { retry_after: 2 });
+    world.telegram.say(OWNER, "SAY after-the-flood");
+    eventually("the answer to be tried", async || {
+        (!world.telegram.calls_of("sendMessage").is_empty()).then_some(())
+    })
+    .await;
+    let world = world.crash().await;
+    assert_answered_once(&world, "after-the-flood").await;
+}
+
+#[actix_web::test]
+async fn killed_while_telegram_has_the_answer_but_did_not_say_so() {
+    let world = World::start().await;
+    world.telegram.fail("sendMessage", Fault::HangAfter);
+    world.telegram.say(OWNER, "SAY perhaps-shown");
+    eventually("the answer to be on its way", async || {
+        (!world.telegram.calls_of("sendMessage").is_empty()).then_some(())
+    })
+    .await;
+    let world = world.crash().await;
+    world.telegram.heal();
+    world.settled().await;
+    // Telegram knows no idempotency key: one or two, and never none.
+    let count = world.count(OWNER, "perhaps-shown");
+    assert!((1..=2).contains(&count), "shown {count} times");
+}
+
+#[actix_web::test]
+async fn a_message_that_telegram_delivers_again_is_answered_once() {
+    let world = World::start().await;
+    let message = world.telegram.compose(OWNER, OWNER, json!({"text": "SAY only-once"}));
+    let id = world.telegram.update("message", message.clone());
+    assert_answered_once(&world, "only-once").await;
+    let mut gateway = world.gateway;
+    gateway.kill();
+    // As after a restore of older state: the gateway asks again from the beginning.
+    let db = rusqlite::Connection::open(gateway.state().join("tidegate.db")).unwrap();
+    db.execute("DELETE FROM offsets", []).unwrap();
+    drop(db);
+    world.telegram.raw_update(json!({"update_id": id, "message": message}));
+    let world = World { gateway: gateway.restart().await, ..world };
+    world.settled().await;
+    assert_eq!(world.count(OWNER, "only-once"), 1);
+    // The question, and one more before and after the kill.
+    assert_eq!(world.models.requests().len(), 3, "the message was run again");
+}
+
+#[actix_web::test]
+async fn killed_four_times_in_a_row_telegram_still_answers() {
+    let mut world = World::start().await;
+    for _ in 0..4 {
+        world = world.crash().await;
+    }
+    world.telegram.say(OWNER, "SAY still-here");
+    assert_answered_once(&world, "still-here").await;
+}
+
+#[actix_web::test]
+async fn a_single_500_and_a_cut_connection_lose_no_answer() {
+    let world = World::start().await;
+    for (fault, text) in [
+        (Fault::Refuse { code: 500, description: "Internal Server Error" }, "after-a-500"),
+        (Fault::Refuse { code: 502, description: "Bad Gateway" }, "after-a-502"),
+        (Fault::Flood { retry_after: 1 }, "after-a-429"),
+    ] {
+        world.telegram.fail("sendMessage", fault);
+        world.telegram.say(OWNER, &format!("SAY {text}"));
+        assert_answered_once(&world, text).await;
+    }
+}
+
+#[actix_web::test]
+async fn an_operators_question_survives_a_kill_too() {
+    let world = World::start().await;
+    world.models.then(Answer::silent());
+    let mut chat = world.operator().await;
+    let params = json!({"sessionKey": "main", "message": "SAY survived", "idempotencyKey": "survivor"});
+    chat.ok("chat.send", params.clone()).await;
+    model_thinks(&world).await;
+    let world = world.crash().await;
+    let mut chat = world.operator().await;
+    eventually("the run to be over", async || {
+        (chat.ok("chat.send", params.clone()).await["status"] == "ok").then_some(())
+    })
+    .await;
+    let history = chat.ok("chat.history", json!({"sessionKey": "main"})).await;
+    let roles: Vec<_> =
+        history["messages"].as_array().unwrap().iter().map(|row| row["role"].clone()).collect();
+    assert_eq!(roles, ["user", "assistant"], "{history}");
+    assert!(history["messages"][1].to_string().contains("survived"), "{history}");
+}
+
+#[actix_web::test]
+async fn sigterm_in_the_middle_of_a_turn_loses_nothing() {
+    let mut world = World::start().await;
+    world.models.then(Answer::slowly(&["slow-", "but-", "sure"], Duration::from_millis(300)));
+    // If the turn is cut short in spite of the drain, it is run again after the start.
+    world.telegram.say(OWNER, "SAY slow-but-sure");
+    model_thinks(&world).await;
+    world.gateway.terminate();
+    assert_eq!(world.gateway.ended().await.code(), Some(0));
+    let world = world.crash().await;
+    world.shown(OWNER, "slow-but-sure").await;
+    assert_eq!(http::get(world.gateway.port, "/readyz").await.status, 200);
+}

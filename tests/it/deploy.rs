@@ -1,0 +1,124 @@
+//! The files in `deploy/`: true for our binary, and as hardened as they say.
+
+use super::support::gateway::TIDEGATE;
+use super::support::{Setup, within};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+use tokio::net::UnixDatagram;
+
+/// The exposure that `systemd-analyze security` may find at most, times ten.
+const EXPOSURE: &str = "15";
+
+/// Keys that only a newer systemd knows; older ones say so and go on.
+const NEWER: [&str; 2] = ["RestartSteps", "RestartMaxDelaySec"];
+
+#[test]
+fn the_units_are_valid() {
+    for (name, scope) in [("tidegate.service", "--system"), ("tidegate-node.service", "--user")] {
+        let folder = tempfile::tempdir().unwrap();
+        let unit = installed(name, &folder);
+        let Some((_, said)) = systemd_analyze(&folder, &["verify", "--man=no", scope], &unit) else { return };
+        let complaints: Vec<&str> = said.lines().filter(|line| is_about(line, name)).collect();
+        assert_eq!(complaints, Vec::<&str>::new());
+    }
+}
+
+#[test]
+fn the_gateway_unit_is_hardened() {
+    let folder = tempfile::tempdir().unwrap();
+    let unit = installed("tidegate.service", &folder);
+    let threshold = format!("--threshold={EXPOSURE}");
+    let args = ["security", "--offline=true", "--no-pager", &threshold];
+    let Some((success, said)) = systemd_analyze(&folder, &args, &unit) else { return };
+    assert!(success, "{said}");
+}
+
+#[test]
+fn the_units_start_commands_that_exist() {
+    for (name, words) in
+        [("tidegate.service", &["gateway", "run"][..]), ("tidegate-node.service", &["node", "run"])]
+    {
+        let start = start_command(&read(name));
+        let args: Vec<&str> = start.split_whitespace().skip(1).collect();
+        assert_eq!(args[..2], *words);
+        let flags = args[2..].iter().filter(|arg| arg.starts_with("--"));
+        let help = Command::new(TIDEGATE).args(words).arg("--help").output().unwrap();
+        let help = String::from_utf8_lossy(&help.stdout).into_owned();
+        for flag in flags {
+            assert!(
+                help.contains(flag),
+                "{name} passes {flag}, which `tidegate {words:?}` does not take:\n{help}"
+            );
+        }
+    }
+}
+
+/// `Type=notify` and `WatchdogSec` are only true if the gateway speaks to the service manager.
+#[tokio::test]
+async fn the_service_manager_hears_ready_then_the_watchdog_then_stopping() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    let setup = Setup::new().env("NOTIFY_SOCKET", path.to_str().unwrap()).env("WATCHDOG_USEC", "1000000");
+    let mut gateway = setup.start().await;
+    hear("READY=1", &manager).await;
+    hear("WATCHDOG=1", &manager).await;
+    hear("WATCHDOG=1", &manager).await;
+    gateway.terminate();
+    hear("STOPPING=1", &manager).await;
+    assert_eq!(gateway.ended().await.code(), Some(0));
+}
+
+/// Waits for a datagram that says `word`, whatever comes before it.
+async fn hear(word: &str, manager: &UnixDatagram) {
+    within(word, async {
+        let mut buffer = [0; 1024];
+        loop {
+            let size = manager.recv(&mut buffer).await.unwrap();
+            if String::from_utf8_lossy(&buffer[..size]).lines().any(|line| line == word) {
+                return;
+            }
+        }
+    })
+    .await;
+}
+
+/// The unit as an administrator would install it, but starting the binary under test.
+fn installed(name: &str, folder: &TempDir) -> PathBuf {
+    let text = read(name);
+    let start = start_command(&text);
+    let program = start.split_whitespace().next().unwrap();
+    let path = folder.path().join(name);
+    fs::write(&path, text.replace(program, TIDEGATE)).unwrap();
+    path
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/systemd").join(name)).unwrap()
+}
+
+fn start_command(unit: &str) -> String {
+    unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap().to_owned()
+}
+
+fn is_about(line: &str, unit: &str) -> bool {
+    line.contains(unit) && !NEWER.iter().any(|key| line.contains(key))
+}
+
+/// None where there is no systemd, which is where nobody will use these files.
+fn systemd_analyze(home: &TempDir, args: &[&str], unit: &Path) -> Option<(bool, String)> {
+    let mut command = Command::new("systemd-analyze");
+    command.args(args).arg(unit).env("XDG_RUNTIME_DIR", home.path()).env("HOME", home.path());
+    let output = match command.output() {
+        Ok(output) => output,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            eprintln!("no systemd-analyze on this machine, nothing to check the units with");
+            return None;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let text = [output.stdout, output.stderr].concat();
+    Some((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
+}

@@ -1,0 +1,33 @@
+//! Black-box tests: each starts the real `tidegate` binary on a free port with a state folder of its own.
+//! One binary, so that it links once; one module for each subject.
+
+// Helpers outside `#[test]` functions may unwrap too: a panic here is a failed test, which is what it should be.
+#![allow(clippy::unwrap_used, unreachable_pub, dead_code, unused_imports)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod agent;
+mod approvals;
+mod approved_runs;
+mod cli;
+mod client;
+mod crash;
+mod decision_table;
+mod deploy;
+mod device_proof;
+mod exhaustion;
+mod flow;
+mod handshake;
+mod harness;
+mod locality;
+mod node_host;
+mod nodes;
+mod official_cli;
+mod pairing;
+mod schema;
+mod secrets;
+mod security_credentials;
+mod security_http;
+mod startup;
+mod telegram;
