@@ -16,6 +16,7 @@ mod state;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod work;
 
 use std::{io, path::PathBuf};
