@@ -20,6 +20,7 @@ mod exhaustion;
 mod flow;
 mod handshake;
 mod harness;
+mod lan;
 mod locality;
 mod node_host;
 mod nodes;
