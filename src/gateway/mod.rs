@@ -96,8 +96,10 @@ pub fn run(running: Running, serving: impl FnOnce(&Serving) + 'static) -> Result
         if let Some(&address) = addresses.first() {
             actix_web::rt::spawn(watchdog::watch(address, tls));
         }
+        let clients = Serving { addresses, pin };
+        serving(&clients);
+        let Serving { addresses, pin } = clients;
         tracing::info!(?addresses, tls = ?pin, version = tidegate_actors::VERSION, "listening");
-        serving(&Serving { addresses, pin });
         watchdog::ready();
 
         let failed = tokio::select! {
@@ -110,6 +112,9 @@ pub fn run(running: Running, serving: impl FnOnce(&Serving) + 'static) -> Result
         watchdog::stopping();
         farewell(&gateway).await;
         handle.stop(true).await;
+        if let Err(error) = gateway.audit.flush(&gateway.store).await {
+            tracing::warn!(%error, "the audit log could not be written");
+        }
         stop_tree(&root).await;
         tracing::info!("stopped");
         failed.map_or(Ok(()), |reason| Err(GatewayError::GaveUp(reason)))
