@@ -28,11 +28,19 @@ pub struct Setup {
     args: Vec<String>,
     token: Option<String>,
     host: Option<Host>,
+    port: Option<u16>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { config: None, env: Vec::new(), args: Vec::new(), token: Some(TOKEN.into()), host: None }
+        Self {
+            config: None,
+            env: Vec::new(),
+            args: Vec::new(),
+            token: Some(TOKEN.into()),
+            host: None,
+            port: None,
+        }
     }
 }
 
@@ -69,6 +77,12 @@ impl Setup {
         self
     }
 
+    /// The port to listen on, where a free one won't do.
+    pub fn at_port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
     /// Starts the gateway and waits until it is live.
     pub async fn start(self) -> Gateway {
         let mut last = String::new();
@@ -93,7 +107,7 @@ impl Setup {
 
     fn launch(self) -> Gateway {
         let home = tempfile::tempdir().unwrap();
-        let port = free_port();
+        let port = self.port.unwrap_or_else(free_port);
         let mut gateway = Gateway { home, port, setup: self, child: None };
         fs::create_dir_all(gateway.state()).unwrap();
         if let Some(config) = gateway.setup.config.clone() {
