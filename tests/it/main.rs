@@ -32,3 +32,4 @@ mod security_credentials;
 mod security_http;
 mod startup;
 mod telegram;
+mod tls;
