@@ -91,9 +91,20 @@ impl Setup {
         }
     }
 
+    /// Starts the gateway on this very port.
+    pub async fn start_at(self, port: u16) -> Gateway {
+        match self.launch_at(port).live().await {
+            Ok(gateway) => gateway,
+            Err(exit) => panic!("the gateway did not start ({}):\n{}", exit.status, exit.stderr),
+        }
+    }
+
     fn launch(self) -> Gateway {
+        self.launch_at(free_port())
+    }
+
+    fn launch_at(self, port: u16) -> Gateway {
         let home = tempfile::tempdir().unwrap();
-        let port = free_port();
         let mut gateway = Gateway { home, port, setup: self, child: None };
         fs::create_dir_all(gateway.state()).unwrap();
         if let Some(config) = gateway.setup.config.clone() {
