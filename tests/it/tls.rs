@@ -1,7 +1,7 @@
 //! A gateway with TLS: what it shows, who accepts it, and what happens when its files change.
 
 use crate::support::gateway::{TIDEGATE, clean_environment, config_with};
-use crate::support::official::NodeHost;
+use crate::support::official::{NodeHost, Official};
 use crate::support::{Gateway, Setup, eventually, http, tls, within};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
@@ -359,6 +359,22 @@ async fn half_a_handshake_ends_and_keeps_nobody_out() {
         let mut answer = Vec::new();
         let _ = within("the end of half a handshake", stream.read_to_end(&mut answer)).await;
     }
+}
+
+#[actix_web::test]
+async fn the_official_clients_accept_the_same_pin() {
+    let gateway = started().await;
+    let pin = shown(&gateway).await;
+    let official = Official::with_certificate(&gateway, &certificate(&gateway));
+    assert_eq!(official.json(&["health", "--json"]).await["ok"], true);
+    let hex = pin.trim_start_matches("sha256:");
+    let _host = official.node_host_with("garage", &["--tls", "--tls-fingerprint", hex]);
+    eventually("the official node", async || {
+        let nodes = gateway.cli_json(&["nodes", "status", "--json"]).await;
+        let nodes = nodes["nodes"].as_array()?.clone();
+        nodes.iter().any(|node| node["displayName"] == "garage" && node["connected"] == true).then_some(())
+    })
+    .await;
 }
 
 #[actix_web::test]
