@@ -35,3 +35,4 @@ mod security_http;
 mod startup;
 mod telegram;
 mod tls;
+mod two_way;

@@ -10,6 +10,7 @@ pub mod identity;
 pub mod lan;
 pub mod node;
 pub mod node_host;
+pub mod node_peer;
 pub mod official;
 pub mod patience;
 pub mod ports;
