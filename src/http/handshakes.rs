@@ -1,15 +1,17 @@
 //! From an accepted TCP connection to one that speaks TLS, or to its end.
 //!
-//! A handshake costs work before anything is known about the peer. So each address may have only so many under way,
-//! and a slow one ends; whoever sits in half a handshake keeps nobody else out.
+//! A handshake costs work before anything is known about the peer. So each address may have only so many under way:
+//! when there are more, the oldest ends for the newest. A slow one ends in any case, and whoever sits in half a
+//! handshake keeps nobody out.
 
 use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::rt::net::TcpStream;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tidegate_actors::auth::net::household;
+use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
 /// Time for a handshake.
@@ -29,11 +31,11 @@ pub(super) enum HandshakeError {
     Tls(#[from] std::io::Error),
 }
 
-/// Does the handshakes of a listener.
+/// Does the handshakes of a listener. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Handshakes {
     acceptor: TlsAcceptor,
-    under_way: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    under_way: Arc<Mutex<HashMap<IpAddr, VecDeque<Arc<Notify>>>>>,
 }
 
 impl Handshakes {
@@ -42,26 +44,31 @@ impl Handshakes {
     }
 
     pub(super) async fn enter(self, stream: TcpStream) -> Result<TlsStream<TcpStream>, HandshakeError> {
-        let _place = self.place(stream.peer_addr()?.ip()).ok_or(HandshakeError::Crowded)?;
-        match tokio::time::timeout(PATIENCE, self.acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => Ok(stream.into()),
-            Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(HandshakeError::Slow),
+        let place = self.place(stream.peer_addr()?.ip());
+        tokio::select! {
+            shaken = tokio::time::timeout(PATIENCE, self.acceptor.accept(stream)) => match shaken {
+                Ok(stream) => Ok(stream?.into()),
+                Err(_) => Err(HandshakeError::Slow),
+            },
+            () = place.leave.notified() => Err(HandshakeError::Crowded),
         }
     }
 
-    fn place(&self, address: IpAddr) -> Option<Place> {
+    fn place(&self, address: IpAddr) -> Place {
         let address = household(address);
+        let leave = Arc::new(Notify::new());
         let mut under_way = self.under_way();
         let held = under_way.entry(address).or_default();
-        if *held >= SHARE {
-            return None;
+        held.push_back(leave.clone());
+        if held.len() > SHARE
+            && let Some(oldest) = held.pop_front()
+        {
+            oldest.notify_one();
         }
-        *held += 1;
-        Some(Place { all: self.clone(), address })
+        Place { all: self.clone(), address, leave }
     }
 
-    fn under_way(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+    fn under_way(&self) -> MutexGuard<'_, HashMap<IpAddr, VecDeque<Arc<Notify>>>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -70,14 +77,16 @@ impl Handshakes {
 struct Place {
     all: Handshakes,
     address: IpAddr,
+    /// Told when another needs the place.
+    leave: Arc<Notify>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut under_way = self.all.under_way();
         if let Some(held) = under_way.get_mut(&self.address) {
-            *held -= 1;
-            if *held == 0 {
+            held.retain(|leave| !Arc::ptr_eq(leave, &self.leave));
+            if held.is_empty() {
                 under_way.remove(&self.address);
             }
         }
@@ -96,15 +105,19 @@ mod tests {
         Handshakes::new(ServerTls::open(files).unwrap().config())
     }
 
-    #[test]
-    fn one_address_cannot_take_the_handshakes_of_others() {
-        let (all, crowd) = (handshakes(), IpAddr::from([192, 0, 2, 1]));
-        let mut places: Vec<_> = std::iter::from_fn(|| all.place(crowd)).collect();
-        assert_eq!(places.len(), SHARE);
-        assert!(all.place(IpAddr::from([192, 0, 2, 2])).is_some());
-        places.pop();
-        assert!(all.place(crowd).is_some());
-        drop(places);
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_handshake_of_a_crowd_ends_for_the_newest_and_nobody_elses() {
+        let all = handshakes();
+        let [crowd, other] = [1, 2].map(|host| IpAddr::from([192, 0, 2, host]));
+        let apart = all.place(other);
+        let mut places: Vec<_> = (0..=SHARE).map(|_| all.place(crowd)).collect();
+        let told = async |place: &Place| {
+            tokio::time::timeout(Duration::from_millis(1), place.leave.notified()).await.is_ok()
+        };
+        assert!(told(&places.remove(0)).await);
+        assert!(!told(&places[0]).await && !told(&apart).await);
+        assert_eq!(all.under_way()[&crowd].len(), SHARE);
+        drop((places, apart));
         assert!(all.under_way().is_empty());
     }
 

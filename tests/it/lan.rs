@@ -1,7 +1,7 @@
 //! Several machines: what a gateway is to those that are not its own.
 
+mod joining;
 mod outage;
-mod people;
 
 use crate::support::{Connect, Lan, Setup, Upgrade};
 use std::process::Command;

@@ -28,19 +28,11 @@ pub struct Setup {
     args: Vec<String>,
     token: Option<String>,
     host: Option<Host>,
-    port: Option<u16>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self {
-            config: None,
-            env: Vec::new(),
-            args: Vec::new(),
-            token: Some(TOKEN.into()),
-            host: None,
-            port: None,
-        }
+        Self { config: None, env: Vec::new(), args: Vec::new(), token: Some(TOKEN.into()), host: None }
     }
 }
 
@@ -77,12 +69,6 @@ impl Setup {
         self
     }
 
-    /// The port to listen on, where a free one won't do.
-    pub fn at_port(mut self, port: u16) -> Self {
-        self.port = Some(port);
-        self
-    }
-
     /// Starts the gateway and waits until it is live.
     pub async fn start(self) -> Gateway {
         let mut last = String::new();
@@ -105,9 +91,20 @@ impl Setup {
         }
     }
 
+    /// Starts the gateway on this very port.
+    pub async fn start_at(self, port: u16) -> Gateway {
+        match self.launch_at(port).live().await {
+            Ok(gateway) => gateway,
+            Err(exit) => panic!("the gateway did not start ({}):\n{}", exit.status, exit.stderr),
+        }
+    }
+
     fn launch(self) -> Gateway {
+        self.launch_at(free_port())
+    }
+
+    fn launch_at(self, port: u16) -> Gateway {
         let home = tempfile::tempdir().unwrap();
-        let port = self.port.unwrap_or_else(free_port);
         let mut gateway = Gateway { home, port, setup: self, child: None };
         fs::create_dir_all(gateway.state()).unwrap();
         if let Some(config) = gateway.setup.config.clone() {
@@ -244,7 +241,13 @@ impl Gateway {
             let local = SocketAddr::from(([127, 0, 0, 1], self.port));
             let stream = super::http::open(self.setup.host.as_ref(), local).await.ok()?;
             let health = format!("GET /healthz HTTP/1.1\r\nHost: {local}\r\nConnection: close\r\n\r\n");
-            (super::http::exchange(stream, health.as_bytes()).await.status == 200).then_some(())
+            let answer = if self.serves_tls() {
+                let stream = super::tls::over(stream, rustls::ALL_VERSIONS).await.ok()?.stream;
+                super::http::exchange(stream, health.as_bytes()).await
+            } else {
+                super::http::exchange(stream, health.as_bytes()).await
+            };
+            (answer.status == 200).then_some(())
         })
         .await;
         match ended {
@@ -254,6 +257,10 @@ impl Gateway {
                 Err(Exit { status, stderr: self.read("stderr"), stdout: self.read("stdout") })
             }
         }
+    }
+
+    fn serves_tls(&self) -> bool {
+        self.setup.config.as_ref().is_some_and(|config| config["gateway"]["tls"]["enabled"] == true)
     }
 
     /// Ends the process at once, as a crash of the machine would.

@@ -1,6 +1,6 @@
 //! The network fails while a node is connected: nothing hangs, nothing runs twice, and it comes back by itself.
 
-use super::people::{gateway_on, let_in, serves};
+use super::joining::{gateway_on, let_in, serves};
 use crate::support::gateway::TOKEN;
 use crate::support::node_host::NativeNode;
 use crate::support::{Gateway, Host, Lan, eventually};
@@ -20,7 +20,7 @@ struct Scene {
 impl Scene {
     async fn set() -> Self {
         let (lan, [home, laptop]) = Lan::new(["home", "laptop"]);
-        let gateway = gateway_on(&home, json!({})).await;
+        let gateway = gateway_on(&home).await;
         let (address, port) = (home.address().to_string(), gateway.port.to_string());
         let node = NativeNode::on(&laptop, &["--host", &address, "--port", &port], TOKEN, "laptop");
         let_in(&gateway, "laptop").await;
