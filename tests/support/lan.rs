@@ -113,13 +113,13 @@ impl Host {
         ip(&["-n", &self.namespace, "neigh", "flush", "all"]);
     }
 
-    /// Ends every connection with this port here and tells the other side nothing: what the kernel does by itself when
+    /// Ends every connection over the LAN with this port here and tells the other side nothing: what the kernel does by itself when
     /// nothing has come through for minutes.
     pub fn give_up_on(&self, port: u16) {
-        let port = format!(":{port}");
+        let (lan, port) = (format!("{}/24", self.address), format!(":{port}"));
         for side in ["sport", "dport"] {
             let mut command = self.command("ss");
-            let _ = command.args(["-K", "state", "established", side, "=", &port]).output();
+            let _ = command.args(["-K", "state", "established", "dst", &lan, side, "=", &port]).output();
         }
     }
 

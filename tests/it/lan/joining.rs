@@ -12,17 +12,16 @@ pub(super) async fn gateway_on(host: &Host) -> Gateway {
 
 /// Lets a node of this name in from elsewhere, in the two steps that a person takes, and waits until it serves.
 pub(super) async fn let_in(gateway: &Gateway, name: &str) {
-    for (list, approve) in [("devices", "devices"), ("nodes", "nodes")] {
-        let command = if list == "devices" { "list" } else { "pending" };
-        let what = format!("{name} to ask for its {list} approval");
+    for (of, list) in [("devices", "list"), ("nodes", "pending")] {
+        let what = format!("{name} to be among those of `{of} {list}`");
         let request = eventually(&what, async || {
-            let asked = gateway.cli_json(&[list, command, "--json"]).await;
-            let pending = asked["pending"].as_array()?;
+            let asked = gateway.cli_json(&[of, list, "--json"]).await;
+            let pending = asked.as_array().or_else(|| asked["pending"].as_array())?;
             let ask = pending.iter().find(|ask| ask["displayName"] == name)?;
             Some(ask["requestId"].as_str()?.to_owned())
         })
         .await;
-        let done = gateway.cli(&[approve, "approve", &request]).await;
+        let done = gateway.cli(&[of, "approve", &request]).await;
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
     eventually("the node to serve", async || serves(gateway, name).await.then_some(())).await;
@@ -54,8 +53,8 @@ async fn a_gateway_that_gets_another_address_is_found_again_by_its_name() {
     let_in(&gateway, "laptop").await;
 
     let new = std::net::Ipv4Addr::new(192, 168, 77, 99);
-    home.add_address(new);
     home.drop_address(home.address());
+    home.add_address(new);
     laptop.knows(&[("home.local", new)]);
     laptop.give_up_on(gateway.port);
     eventually("the laptop to serve again", async || serves(&gateway, "laptop").await.then_some(())).await;
