@@ -33,11 +33,6 @@ pub enum TlsError {
 }
 
 impl TlsError {
-    pub(super) fn reading(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::Read { path, source }
-    }
-
     pub(super) fn writing(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Write { path, source }

@@ -62,8 +62,7 @@ impl TlsFiles {
 
     /// The fingerprint of the certificate, which anyone may know: its key is not touched.
     pub fn pin(&self) -> Result<Pin, TlsError> {
-        let chain = certificates(&self.certificate)?;
-        Ok(chain.first().map_or_else(|| Pin::of(&[]), |leaf| Pin::of(leaf)))
+        Ok(Pin::of(&certificates(&self.certificate)?[0]))
     }
 
     /// Reads everything and checks that it fits together.
@@ -85,6 +84,11 @@ impl TlsFiles {
         Ok(Material { key: Arc::new(key), pin })
     }
 
+    /// Whether others on this machine may read the key.
+    pub(super) fn key_is_open(&self) -> bool {
+        fs::metadata(&self.key).is_ok_and(|meta| meta.mode() & 0o007 != 0)
+    }
+
     /// What changes when one of the files does, be it by a link that is turned.
     pub(super) fn marks(&self) -> Marks {
         let state = |path: &PathBuf| {
@@ -96,10 +100,7 @@ impl TlsFiles {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => TlsError::Missing(path.to_owned()),
-        _ => TlsError::reading(path)(error),
-    })
+    fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
 }
 
 /// The certificates of a PEM file; at least one.

@@ -10,7 +10,7 @@ use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsag
 use rustls::{
     RootCertStore,
     client::verify_server_cert_signed_by_trust_anchor,
-    pki_types::{CertificateDer, UnixTime},
+    pki_types::{CertificateDer, UnixTime, pem::PemObject},
     server::ParsedCertificate,
 };
 
@@ -51,9 +51,7 @@ impl TlsFiles {
 
     /// Whether the certificate will have ended in a month.
     pub(super) fn ends_soon(&self) -> bool {
-        let Ok(text) = std::fs::read(&self.certificate) else { return false };
-        use rustls::pki_types::pem::PemObject;
-        CertificateDer::from_pem_slice(&text)
+        CertificateDer::from_pem_file(&self.certificate)
             .is_ok_and(|leaf| has_ended(&leaf, SystemTime::now() + RENEW_BEFORE))
     }
 

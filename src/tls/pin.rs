@@ -14,7 +14,7 @@ impl Pin {
         let text = text.trim().to_ascii_lowercase();
         let text = text.strip_prefix("sha256:").or_else(|| text.strip_prefix("sha256/")).unwrap_or(&text);
         let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b':').collect();
-        if digits.len() != 64 {
+        if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
             return None;
         }
         let mut pin = [0; 32];
@@ -64,6 +64,7 @@ mod tests {
         let pairs: Vec<&str> = (0..32).map(|i| &hex[2 * i..2 * i + 2]).collect();
         assert_eq!(Pin::parse(&pairs.join(":")), Some(pin));
         assert_eq!(Pin::parse(&hex[1..]), None);
+        assert_eq!(Pin::parse(&"+f".repeat(32)), None);
         assert_eq!(Pin::parse(&hex.replace('A', "g").replace('0', "x")), None);
     }
 }

@@ -22,8 +22,8 @@ use super::{
 /// How often the files are looked at.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// Looks between two questions whether the certificate is about to end: about an hour.
-const LOOKS_A_RENEWAL: u32 = 1800;
+/// Looks between two questions whether the certificate is about to end: half a day.
+const LOOKS_A_RENEWAL: u32 = 21_600;
 
 /// A gateway's TLS. Cheap to clone.
 #[derive(Clone)]
@@ -52,8 +52,9 @@ impl ServerTls {
             .with_cert_resolver(current.clone());
         // WebSockets need HTTP/1.1, and every other request is small.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        if files.ends_soon() {
-            tracing::warn!(certificate = %files.certificate.display(), "the TLS certificate ends within a month");
+        files.warn();
+        if files.key_is_open() {
+            tracing::warn!(key = %files.key.display(), "everybody on this machine can read the TLS key: chmod 600 it");
         }
         Ok(Self { files, provider, current, config: Arc::new(config) })
     }
@@ -88,8 +89,11 @@ impl ServerTls {
 
     /// The files as they are now; those that changed and fit together are in force.
     fn look(&self, before: &Marks, renew: bool) -> Marks {
-        if renew && let Err(error) = self.files.provide() {
-            tracing::error!(%error, "the TLS certificate could not be renewed");
+        if renew {
+            if let Err(error) = self.files.provide() {
+                tracing::error!(%error, "the TLS certificate could not be renewed");
+            }
+            self.files.warn();
         }
         let now = self.files.marks();
         if now != *before {
@@ -109,6 +113,14 @@ impl ServerTls {
             tracing::warn!(old = %current.pin, new = %material.pin, "TLS certificate changed: clients need the new fingerprint");
         }
         *current = material;
+    }
+}
+
+impl TlsFiles {
+    fn warn(&self) {
+        if self.ends_soon() {
+            tracing::warn!(certificate = %self.certificate.display(), "the TLS certificate ends within a month");
+        }
     }
 }
 

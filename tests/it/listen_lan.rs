@@ -142,8 +142,8 @@ async fn auto_on_a_host_without_loopback_is_all_addresses() {
 #[tokio::test]
 async fn a_gateway_without_ipv6_listens_on_ipv4() {
     let (_lan, [home]) = Lan::new(["home"]);
-    let off = ["-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.lo.disable_ipv6=1"];
-    assert!(home.command("sysctl").args(off).status().unwrap().success());
+    let off = "for conf in all lo; do echo 1 > /proc/sys/net/ipv6/conf/$conf/disable_ipv6; done";
+    assert!(home.command("sh").args(["-ec", off]).status().unwrap().success());
     let gateway = with(json!({}), &home).start().await;
     assert_eq!(listening(&gateway, &home), ["127.0.0.1"]);
 }
@@ -189,6 +189,55 @@ async fn a_laptop_comes_in_with_tls_and_a_pin_and_a_stranger_does_not() {
     assert_eq!(guess.status.code(), Some(77), "{}", text(&guess));
 }
 
+/// `tidegate node run` on this machine against a gateway at home.
+fn node(host: &Host, folder: &Path, home: &Host, port: u16, options: &[&str]) -> NodeHost {
+    let log = folder.join("node-host.log");
+    let file = File::create(&log).unwrap();
+    let mut command = host.command(TIDEGATE);
+    command.args(["node", "run", "--host", &home.address().to_string(), "--port", &port.to_string()]);
+    command.args(options);
+    clean_environment(&mut command, folder);
+    command.env("TIDEGATE_STATE_DIR", folder.join("state")).env("TIDEGATE_GATEWAY_TOKEN", TOKEN);
+    command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file).process_group(0);
+    NodeHost::spawned(command.spawn().unwrap(), log)
+}
+
+#[tokio::test]
+async fn a_node_on_the_lan_is_approved_and_works_with_and_without_tls() {
+    let (_lan, [home, laptop]) = Lan::new(["home", "laptop"]);
+    for tls in [false, true] {
+        let gateway = with(json!({"bind": "lan", "tls": {"enabled": tls}}), &home).start().await;
+        let pin = if tls { pin(&gateway).await } else { String::new() };
+        let mut options = vec!["--display-name", "kitchen"];
+        if tls {
+            options.extend(["--tls-fingerprint", &pin]);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let _node = node(&laptop, folder.path(), &home, gateway.port, &options);
+        approve(&gateway, &["devices", "list"], &["devices", "approve"]).await;
+        approve(&gateway, &["nodes", "list"], &["nodes", "approve"]).await;
+        let which = ["nodes", "invoke", "--node", "kitchen", "--command", "system.which", "--params"];
+        let which = [&which[..], &["{\"bins\":[\"sh\"]}"]].concat();
+        let answer = eventually("the node's answer", async || {
+            let output = gateway.cli(&which).await;
+            output.status.success().then(|| text(&output))
+        })
+        .await;
+        assert!(answer.contains("/sh"), "{answer}");
+    }
+}
+
+/// Approves the first request that waits.
+async fn approve(gateway: &Gateway, list: &[&str], approve: &[&str]) {
+    let request = eventually("a request to approve", async || {
+        let answer = gateway.cli_json(&[list, &["--json"]].concat()).await;
+        answer["pending"][0]["requestId"].as_str().map(str::to_owned)
+    })
+    .await;
+    let output = gateway.cli(&[approve, &[request.as_str()]].concat()).await;
+    assert!(output.status.success(), "{}", text(&output));
+}
+
 #[tokio::test]
 async fn a_man_in_the_middle_with_another_certificate_gets_nothing() {
     let (_lan, [home, laptop, mallory]) = Lan::new(["home", "laptop", "mallory"]);
@@ -196,15 +245,7 @@ async fn a_man_in_the_middle_with_another_certificate_gets_nothing() {
     let gateway = with(tls.clone(), &home).start().await;
     let pin = pin(&gateway).await;
     let folder = tempfile::tempdir().unwrap();
-    let log = folder.path().join("node-host.log");
-    let file = File::create(&log).unwrap();
-    let mut command = laptop.command(TIDEGATE);
-    let (address, port) = (home.address().to_string(), gateway.port.to_string());
-    command.args(["node", "run", "--host", &address, "--port", &port, "--tls-fingerprint", &pin]);
-    clean_environment(&mut command, folder.path());
-    command.env("TIDEGATE_STATE_DIR", folder.path().join("state")).env("TIDEGATE_GATEWAY_TOKEN", TOKEN);
-    command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file).process_group(0);
-    let mut node = NodeHost::spawned(command.spawn().unwrap(), log);
+    let mut node = node(&laptop, folder.path(), &home, gateway.port, &["--tls-fingerprint", &pin]);
     eventually("the node to ask to be paired", async || {
         node.log().contains("has to be approved").then_some(())
     })

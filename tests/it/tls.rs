@@ -342,6 +342,25 @@ async fn plain_http_is_not_served_where_tls_is() {
     let url = format!("ws://127.0.0.1:{}", gateway.port);
     let output = gateway.cli(&["health", "--url", &url, "--token", &gateway.token()]).await;
     assert_eq!(output.status.code(), Some(69), "{}", text(&output));
+    assert!(text(&output).contains("wss://"), "{}", text(&output));
+}
+
+#[actix_web::test]
+async fn a_peer_that_ignores_the_close_frame_is_ended_under_tls_too() {
+    let gateway = started().await;
+    let mut shown = tls::shown(gateway.port).await.unwrap();
+    let upgrade = format!(
+        "GET / HTTP/1.1\r\nHost: localhost:{}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        gateway.port
+    );
+    // A masked text frame that is no request.
+    let frame = [0x81, 0x82, 0, 0, 0, 0, b'h', b'i'];
+    shown.stream.write_all(upgrade.as_bytes()).await.unwrap();
+    shown.stream.write_all(&frame).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = within("the end", shown.stream.read_to_end(&mut answer)).await;
+    assert!(String::from_utf8_lossy(&answer).starts_with("HTTP/1.1 101"), "{answer:?}");
 }
 
 #[actix_web::test]

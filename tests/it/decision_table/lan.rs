@@ -74,7 +74,20 @@ async fn token_from_a_public_address() {
 #[actix_web::test]
 async fn a_page_from_the_private_address_that_it_dials_is_the_gateways_own() {
     let (_lan, [home, laptop]) = Lan::new(["home", "laptop"]);
-    let rows = vec![same_origin(pairing("not-paired"), &home)];
+    let foreign = |name, host: &'static str| {
+        row(name, foreign_origin(), |stage| stage.device(Connect::webchat_ui())).upgrade(
+            move |upgrade, port| {
+                upgrade.header("Host", &format!("{host}:{port}")).origin(&format!("http://{host}:{port}"))
+            },
+        )
+    };
+    let rows = vec![
+        same_origin(pairing("not-paired"), &home),
+        foreign("Host = Origin = an address that the host lacks", "192.168.77.99"),
+        foreign("Host = Origin = a name that resolves here", "evil.example"),
+        foreign("Host = Origin = somebody's .local", "printer.local"),
+        foreign("Host = Origin = somebody's .ts.net", "box.tail1234.ts.net"),
+    ];
     judge_from(setup(&home), ("token", "password"), &from_lan(&home, &laptop), rows).await;
 }
 
