@@ -1,5 +1,6 @@
 //! The gateway process: lock, store, tree, listeners, signals, and an orderly end.
 
+pub mod claim_launcher;
 mod lock;
 mod watchdog;
 
@@ -11,6 +12,8 @@ use lock::StateLock;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::Duration;
 use tidegate_actors::events::Audience;
+use tidegate_actors::remote::tailscale::Exposure;
+use tidegate_actors::settings::gateway::TailscaleMode;
 use tidegate_actors::store::{Store, StoreError};
 use tidegate_actors::supervise::{StopAll, Supervisor};
 use tidegate_actors::{Gateway, root, rpc};
@@ -46,20 +49,28 @@ pub enum GatewayError {
     },
     #[error("the runtime failed: {0}")]
     Io(#[from] std::io::Error),
+    /// The way in through the tailnet that was asked for can't be had.
+    #[error("{0}")]
+    Tailscale(String),
     /// The supervision tree gave up.
     #[error("too many failures: {0}")]
     GaveUp(String),
 }
 
-/// Runs a gateway until a signal ends it. `listening` is called once clients can connect.
+/// Runs a gateway until a signal ends it. `listening` is called once clients can connect and it is clear whether the
+/// tailnet can.
 ///
 /// # Errors
 /// If it can't start, or its tree gave up.
-pub fn run(running: Running, listening: impl FnOnce(&[SocketAddr]) + 'static) -> Result<(), GatewayError> {
+pub fn run(
+    running: Running,
+    listening: impl FnOnce(&[SocketAddr], &Exposure) + 'static,
+) -> Result<(), GatewayError> {
     let _lock = StateLock::take(running.settings.paths().root())?;
     let listeners = bind(&running)?;
     let (store, threads) = Store::open(&running.settings.paths().database())?;
     let gateway = Gateway::new(running.settings.clone(), store);
+    let routed = bind_routed(&gateway)?;
     actix_web::rt::System::new().block_on(async move {
         let (gave_up, mut failure) = oneshot::channel();
         let (root, _watched) = root::start(&gateway, threads, move |reason| {
@@ -67,7 +78,7 @@ pub fn run(running: Running, listening: impl FnOnce(&[SocketAddr]) + 'static) ->
         })?;
         let addresses: Vec<SocketAddr> =
             listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
-        let server = http::serve(&gateway, listeners)?;
+        let server = http::serve(&gateway, listeners.into_iter().chain(routed).collect())?;
         let handle = server.handle();
         actix_web::rt::spawn(server);
         actix_web::rt::spawn(running.reloader.run());
@@ -75,7 +86,10 @@ pub fn run(running: Running, listening: impl FnOnce(&[SocketAddr]) + 'static) ->
         if let Some(&address) = addresses.first() {
             actix_web::rt::spawn(watchdog::watch(address));
         }
-        listening(&addresses);
+        let exposure = gateway.tailscale.first_word().await;
+        if !matches!(exposure, Exposure::Down { .. }) {
+            listening(&addresses, &exposure);
+        }
         tracing::info!(?addresses, version = tidegate_actors::VERSION, "listening");
         watchdog::ready();
 
@@ -84,14 +98,18 @@ pub fn run(running: Running, listening: impl FnOnce(&[SocketAddr]) + 'static) ->
                 tracing::info!(signal = name?, "stopping");
                 None
             }
-            reason = &mut failure => Some(reason.unwrap_or_else(|_| "the tree ended".to_owned())),
+            reason = &mut failure => {
+                Some(GatewayError::GaveUp(reason.unwrap_or_else(|_| "the tree ended".to_owned())))
+            }
+            // Whoever asked for this way in must not believe that there is one.
+            reason = gateway.tailscale.refused() => Some(GatewayError::Tailscale(reason)),
         };
         watchdog::stopping();
         farewell(&gateway).await;
         handle.stop(true).await;
         stop_tree(&root).await;
         tracing::info!("stopped");
-        failed.map_or(Ok(()), |reason| Err(GatewayError::GaveUp(reason)))
+        failed.map_or(Ok(()), Err)
     })
 }
 
@@ -101,6 +119,18 @@ fn bind(running: &Running) -> Result<Vec<TcpListener>, GatewayError> {
     let port = settings.gateway.port();
     let addresses = addresses_of(&settings.gateway)?;
     addresses.into_iter().map(|ip| bind_one(ip, port)).collect()
+}
+
+/// The listener of the Tailscale route, if there is to be one: on loopback, apart from the one that others know.
+fn bind_routed(gateway: &Gateway) -> Result<Option<TcpListener>, GatewayError> {
+    let settings = gateway.settings.get();
+    let tailscale = &settings.gateway.tailscale;
+    if tailscale.mode == TailscaleMode::Off {
+        return Ok(None);
+    }
+    let listener = bind_one(IpAddr::from([127, 0, 0, 1]), 0)?;
+    gateway.tailscale.manage(tailscale, listener.local_addr()?, claim_launcher::launcher());
+    Ok(Some(listener))
 }
 
 fn bind_one(ip: IpAddr, port: u16) -> Result<TcpListener, GatewayError> {

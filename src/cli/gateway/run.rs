@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, rc::Rc};
 
+use tidegate_actors::remote::tailscale::Exposure;
+
 use super::{Args, RunArgs, banner::Banner};
 use crate::{
     cli::{Context, Failure},
@@ -23,8 +25,8 @@ pub(in crate::cli) fn run(context: &Context, args: Args) -> Result<(), Failure> 
     let settings = running.settings.clone();
     let listening = {
         let log = log.clone();
-        move |addresses: &[SocketAddr]| {
-            banner.print(addresses);
+        move |addresses: &[SocketAddr], exposure: &Exposure| {
+            banner.print(addresses, exposure);
             let mut changes = settings.subscribe();
             tokio::task::spawn_local(async move {
                 while changes.changed().await.is_ok() {
@@ -60,7 +62,14 @@ fn flags(context: &Context, args: RunArgs) -> Result<Flags, Failure> {
         Some(path) => Some(password_file(context, path)?),
         None => globals.password.clone(),
     };
-    Ok(Flags { port: globals.port, bind: args.bind, auth: args.auth, token: globals.token.clone(), password })
+    Ok(Flags {
+        port: globals.port,
+        bind: args.bind,
+        auth: args.auth,
+        token: globals.token.clone(),
+        password,
+        tailscale: args.tailscale,
+    })
 }
 
 fn password_file(context: &Context, path: &str) -> Result<String, Failure> {
