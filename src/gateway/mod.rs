@@ -76,6 +76,13 @@ pub fn run(
         let (root, _watched) = root::start(&gateway, threads, move |reason| {
             let _ = gave_up.send(reason);
         })?;
+        // Nobody is served by a gateway that can't be reached as its owner asked. A daemon that is still starting is
+        // no reason to keep those on this machine waiting.
+        let exposure = gateway.tailscale.first_word().await;
+        if let Exposure::Down { error } = exposure {
+            stop_tree(&root).await;
+            return Err(GatewayError::Tailscale(error));
+        }
         let addresses: Vec<SocketAddr> =
             listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
         let server = http::serve(&gateway, listeners.into_iter().chain(routed).collect())?;
@@ -86,10 +93,7 @@ pub fn run(
         if let Some(&address) = addresses.first() {
             actix_web::rt::spawn(watchdog::watch(address));
         }
-        let exposure = gateway.tailscale.first_word().await;
-        if !matches!(exposure, Exposure::Down { .. }) {
-            listening(&addresses, &exposure);
-        }
+        listening(&addresses, &exposure);
         tracing::info!(?addresses, version = tidegate_actors::VERSION, "listening");
         watchdog::ready();
 

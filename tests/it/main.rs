@@ -30,4 +30,6 @@ mod secrets;
 mod security_credentials;
 mod security_http;
 mod startup;
+mod tailscale;
+mod tailscale_table;
 mod telegram;
