@@ -20,11 +20,22 @@ pub struct NativeNode {
 
 impl NativeNode {
     pub fn start(gateway: &Gateway, name: &str) -> Self {
+        Self::through(gateway.port, &gateway.token(), name)
+    }
+
+    /// Reaches its gateway at this loopback port.
+    pub fn through(port: u16, token: &str, name: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let mut node =
-            Self { home, host: None, port: gateway.port, token: gateway.token(), name: name.into() };
+        let mut node = Self { home, host: None, port, token: token.into(), name: name.into() };
         node.run();
         node
+    }
+
+    /// One that was refused ends; with the same identity it may be let in the next time.
+    pub fn run_again_if_ended(&mut self) {
+        if self.host.as_mut().is_some_and(|host| host.ended().is_some()) {
+            self.run();
+        }
     }
 
     pub fn home(&self) -> &Path {

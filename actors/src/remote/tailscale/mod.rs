@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tidegate_protocol::Role;
-use tidegate_protocol::connect::ConnectParams;
+use tidegate_protocol::connect::{ConnectAuth, ConnectParams};
 use tokio::sync::watch;
 use whois::Directory;
 
@@ -163,9 +163,10 @@ impl Tailscale {
         let PeerClass::TailscaleServe { sender: Sender::Claimed(claimed) } = &peer.class else { return peer };
         let operator =
             params.role.as_deref().and_then(Role::parse).unwrap_or(Role::Operator) == Role::Operator;
-        let Some(managed) = self.0.managed.get().filter(|_| policy.allow_tailscale && operator) else {
-            return peer;
-        };
+        // Whoever sends a secret is judged by that.
+        let asks_by_name =
+            policy.allow_tailscale && operator && !params.auth.as_ref().is_some_and(has_secret);
+        let Some(managed) = self.0.managed.get().filter(|_| asks_by_name) else { return peer };
         if let Some(user) = managed.directory.confirm(&managed.daemon, peer.addr, claimed).await {
             tracing::info!(login = user.login, peer = %peer.addr, "tailnet user confirmed");
             peer.class = PeerClass::TailscaleServe { sender: Sender::Confirmed(user) };
@@ -179,4 +180,8 @@ impl Tailscale {
         }
         self.0.state.send_replace(exposure);
     }
+}
+
+fn has_secret(auth: &ConnectAuth) -> bool {
+    [&auth.token, &auth.password].into_iter().flatten().any(|secret| !secret.trim().is_empty())
 }
