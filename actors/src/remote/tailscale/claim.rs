@@ -3,6 +3,8 @@
 use super::daemon::{DaemonError, one_line, without_secrets};
 use super::facts::Owner;
 use super::{HTTPS, Managed};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use std::io::ErrorKind;
 use std::process::Stdio;
 use std::time::Duration;
@@ -25,6 +27,9 @@ const RELEASE: Duration = Duration::from_secs(5);
 
 /// Time for the program to end by itself.
 const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Time for what it said last to be read.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// Of what the program prints, so much is kept.
 const KEPT_OUTPUT: usize = 64 * 1024;
@@ -89,6 +94,8 @@ pub enum ClaimError {
 /// A route that stands. It falls when this is dropped.
 pub(super) struct Claim {
     child: Child,
+    /// The program's own process group.
+    group: Pid,
     output: mpsc::Receiver<Vec<u8>>,
 }
 
@@ -185,7 +192,10 @@ impl Claim {
         if let Some(err) = child.stderr.take() {
             actix::spawn(pass_on(err, heard));
         }
-        let mut claim = Self { child, output };
+        let Some(id) = child.id().and_then(|id| i32::try_from(id).ok()) else {
+            return Err(ClaimError::Failed { mode, said: "it ended at once".to_owned() });
+        };
+        let mut claim = Self { child, group: Pid::from_raw(id), output };
         let mut said = String::new();
         match timeout(PATIENCE, claim.stands(&mut said)).await {
             Ok(true) => Ok(claim),
@@ -206,7 +216,7 @@ impl Claim {
 
     /// Reads until the route stands; false when the program ended first.
     async fn stands(&mut self, said: &mut String) -> bool {
-        while let Some(bytes) = self.output.recv().await {
+        while let Some(bytes) = self.heard().await {
             if said.len() < KEPT_OUTPUT {
                 said.push_str(&String::from_utf8_lossy(&bytes));
             }
@@ -217,39 +227,43 @@ impl Claim {
         false
     }
 
+    /// What the program says next; nothing once it has ended, even if something that it started has not.
+    async fn heard(&mut self) -> Option<Vec<u8>> {
+        tokio::select! {
+            biased;
+            bytes = self.output.recv() => bytes,
+            _ = self.child.wait() => timeout(LAST_WORDS, self.output.recv()).await.ok().flatten(),
+        }
+    }
+
     /// Resolves when the program has ended by itself, with its last words.
     pub(super) async fn lost(&mut self) -> String {
         let mut last = String::new();
-        while let Some(bytes) = self.output.recv().await {
+        while let Some(bytes) = self.heard().await {
             last = String::from_utf8_lossy(&bytes).into_owned();
         }
         let status =
             self.child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
-        format!("the program that held the Tailscale route ended ({status}). {}", one_line(&last))
-            .trim_end()
-            .to_owned()
+        let last = one_line(&last);
+        format!("the program that held the Tailscale route ended ({status}). {last}").trim_end().to_owned()
     }
 
     /// Ends the program, and with it the route.
     pub(super) async fn release(mut self) {
-        self.signal(nix::sys::signal::Signal::SIGTERM);
-        if timeout(GOODBYE, self.child.wait()).await.is_err() {
-            self.signal(nix::sys::signal::Signal::SIGKILL);
-            let _ = self.child.wait().await;
-        }
+        self.signal(Signal::SIGTERM);
+        // What is left after that ends with the drop.
+        let _ = timeout(GOODBYE, self.child.wait()).await;
     }
 
     /// To the program and to whatever it started.
-    fn signal(&self, signal: nix::sys::signal::Signal) {
-        if let Some(id) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
-            let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(id), signal);
-        }
+    fn signal(&self, signal: Signal) {
+        let _ = killpg(self.group, signal);
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.signal(nix::sys::signal::Signal::SIGKILL);
+        self.signal(Signal::SIGKILL);
     }
 }
 
