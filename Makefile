@@ -1,17 +1,21 @@
 # `make test` is the whole proof: formatting, lints, every test, the documentation.
-.PHONY: bench test official fmt lint doc
+.PHONY: bench test official packages fmt lint doc
 
 # Processes that the tests start carry this mark, so that the end of the run can see whether one stayed behind.
 export TIDEGATE_TEST_RUN := $(shell date +%s)-$(shell echo $$PPID)
 
-test: fmt lint official
-	cargo test --locked --workspace
+test: fmt lint official packages
+	cargo test --locked --workspace -- $$(tests/skips.sh)
 	@tests/leftovers.sh
 	$(MAKE) --no-print-directory doc
 
 # The official OpenClaw clients from npm, and the Node.js that they need.
 official:
 	tests/official/install.sh
+
+# Debian packages that the tests run against.
+packages:
+	tests/packages.sh
 
 fmt:
 	cargo fmt --all --check

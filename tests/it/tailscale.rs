@@ -460,7 +460,7 @@ async fn node_hosts_and_the_official_cli_work_through_the_route() {
     let official = Official::at(laptop, &gateway.token());
     assert_eq!(official.json(&["health", "--json"]).await["ok"], true);
     let mut theirs = official.node_host("attic");
-    let mut ours = NativeNode::through(laptop, &gateway.token(), "cellar");
+    let mut ours = NativeNode::at(laptop, &gateway.token(), "cellar");
     for name in ["attic", "cellar"] {
         // A machine in the tailnet is paired by its owner, whoever's it is.
         eventually(&format!("{name} to be paired"), async || {

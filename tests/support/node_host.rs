@@ -20,11 +20,11 @@ pub struct NativeNode {
 
 impl NativeNode {
     pub fn start(gateway: &Gateway, name: &str) -> Self {
-        Self::through(gateway.port, &gateway.token(), name)
+        Self::at(gateway.port, &gateway.token(), name)
     }
 
-    /// Reaches its gateway at this loopback port.
-    pub fn through(port: u16, token: &str, name: &str) -> Self {
+    /// A node of whatever listens on this port.
+    pub fn at(port: u16, token: &str, name: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
         let mut node = Self { home, host: None, port, token: token.into(), name: name.into() };
         node.run();

@@ -49,15 +49,15 @@ impl Official {
         Self::configured(gateway.port, token, json!({}))
     }
 
-    /// A client of a gateway that it reaches at this loopback port.
-    pub fn at(port: u16, token: &str) -> Self {
-        Self::configured(port, token, json!({}))
-    }
-
     /// A client whose config names the same channels as the gateway's, as on a machine where both live.
     pub fn beside(world: &World) -> Self {
         let channels = json!({"channels": world.config["channels"]});
         Self::configured(world.gateway.port, &world.gateway.token(), channels)
+    }
+
+    /// A client of whatever listens on this port.
+    pub fn at(port: u16, token: &str) -> Self {
+        Self::configured(port, token, json!({}))
     }
 
     fn configured(port: u16, token: &str, extra: Value) -> Self {
