@@ -1,15 +1,18 @@
 //! The gateway process: lock, store, tree, listeners, signals, and an orderly end.
 
 pub mod claim_launcher;
+mod holder;
+mod listen;
 mod lock;
 mod watchdog;
 
 pub use lock::LockError;
 
-use crate::config::{self, Running, addresses_of};
-use crate::http;
+use crate::config::{self, Running};
+use crate::http::{self, Listening};
+use crate::tls::{Pin, ServerTls, TlsError, TlsFiles};
 use lock::StateLock;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 use tidegate_actors::events::Audience;
 use tidegate_actors::remote::tailscale::Exposure;
@@ -20,9 +23,6 @@ use tidegate_actors::{Gateway, root, rpc};
 use tidegate_protocol::limits::close;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
-
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 1024;
 
 /// Time for the last frames to go out before the listeners close.
 const FAREWELL: Duration = Duration::from_millis(300);
@@ -36,6 +36,8 @@ pub enum GatewayError {
     #[error(transparent)]
     Config(#[from] config::ConfigError),
     #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
     Lock(#[from] LockError),
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -47,6 +49,12 @@ pub enum GatewayError {
         /// What the system said, and what to do.
         reason: String,
     },
+    /// The host has no such address.
+    #[error("could not listen on {address}: this host has no such address")]
+    NoSuchAddress {
+        /// The address.
+        address: SocketAddr,
+    },
     #[error("the runtime failed: {0}")]
     Io(#[from] std::io::Error),
     /// The way in through the tailnet that was asked for can't be had.
@@ -57,17 +65,24 @@ pub enum GatewayError {
     GaveUp(String),
 }
 
-/// Runs a gateway until a signal ends it. `listening` is called once clients can connect and it is clear whether the
+/// Where clients can connect.
+pub struct Serving {
+    pub addresses: Vec<SocketAddr>,
+    /// Fingerprint of the certificate, with TLS.
+    pub pin: Option<Pin>,
+    /// Whether the tailnet can connect too.
+    pub tailnet: Exposure,
+}
+
+/// Runs a gateway until a signal ends it. `serving` is called once clients can connect and it is clear whether the
 /// tailnet can.
 ///
 /// # Errors
 /// If it can't start, or its tree gave up.
-pub fn run(
-    running: Running,
-    listening: impl FnOnce(&[SocketAddr], &Exposure) + 'static,
-) -> Result<(), GatewayError> {
+pub fn run(running: Running, serving: impl FnOnce(&Serving) + 'static) -> Result<(), GatewayError> {
     let _lock = StateLock::take(running.settings.paths().root())?;
-    let listeners = bind(&running)?;
+    let tls = tls(&running)?;
+    let listeners = listen::bind(&running.settings.get().gateway)?;
     let (store, threads) = Store::open(&running.settings.paths().database())?;
     let gateway = Gateway::new(running.settings.clone(), store);
     let routed = bind_routed(&gateway)?;
@@ -78,23 +93,32 @@ pub fn run(
         })?;
         // Nobody is served by a gateway that can't be reached as its owner asked. A daemon that is still starting is
         // no reason to keep those on this machine waiting.
-        let exposure = gateway.tailscale.first_word().await;
-        if let Exposure::Down { error } = exposure {
+        let tailnet = gateway.tailscale.first_word().await;
+        if let Exposure::Down { error } = tailnet {
             stop_tree(&root).await;
             return Err(GatewayError::Tailscale(error));
         }
         let addresses: Vec<SocketAddr> =
             listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
-        let server = http::serve(&gateway, listeners.into_iter().chain(routed).collect())?;
+        let listening = listeners.into_iter().map(|listener| Listening { listener, tls: tls.clone() });
+        // Tailscale has ended TLS before it comes to us.
+        let routed = routed.map(|listener| Listening { listener, tls: None });
+        let server = http::serve(&gateway, listening.chain(routed).collect())?;
         let handle = server.handle();
         actix_web::rt::spawn(server);
         actix_web::rt::spawn(running.reloader.run());
         actix_web::rt::spawn(rpc::config::announce_changes(gateway.clone()));
-        if let Some(&address) = addresses.first() {
-            actix_web::rt::spawn(watchdog::watch(address));
+        let pin = tls.as_ref().map(ServerTls::pin);
+        if let Some(tls) = &tls {
+            actix_web::rt::spawn(tls.clone().keep_fresh(gateway.settings.clone()));
         }
-        listening(&addresses, &exposure);
-        tracing::info!(?addresses, version = tidegate_actors::VERSION, "listening");
+        if let Some(&address) = addresses.first() {
+            actix_web::rt::spawn(watchdog::watch(address, tls));
+        }
+        let clients = Serving { addresses, pin, tailnet };
+        serving(&clients);
+        let Serving { addresses, pin, .. } = clients;
+        tracing::info!(?addresses, tls = ?pin, version = tidegate_actors::VERSION, "listening");
         watchdog::ready();
 
         let failed = tokio::select! {
@@ -111,18 +135,21 @@ pub fn run(
         watchdog::stopping();
         farewell(&gateway).await;
         handle.stop(true).await;
+        if let Err(error) = gateway.audit.flush(&gateway.store).await {
+            tracing::warn!(%error, "the audit log could not be written");
+        }
         stop_tree(&root).await;
         tracing::info!("stopped");
         failed.map_or(Ok(()), Err)
     })
 }
 
-/// Everything that this configuration listens on, bound before anything else starts.
-fn bind(running: &Running) -> Result<Vec<TcpListener>, GatewayError> {
+/// The TLS that this configuration asks for.
+fn tls(running: &Running) -> Result<Option<ServerTls>, GatewayError> {
     let settings = running.settings.get();
-    let port = settings.gateway.port();
-    let addresses = addresses_of(&settings.gateway)?;
-    addresses.into_iter().map(|ip| bind_one(ip, port)).collect()
+    let tls = &settings.gateway.tls;
+    let open = || ServerTls::open(TlsFiles::of(tls, running.settings.paths()));
+    Ok(tls.enabled.then(open).transpose()?)
 }
 
 /// The listener of the Tailscale route, if there is to be one: on loopback, apart from the one that others know.
@@ -132,38 +159,10 @@ fn bind_routed(gateway: &Gateway) -> Result<Option<TcpListener>, GatewayError> {
     if tailscale.mode == TailscaleMode::Off {
         return Ok(None);
     }
-    let listener = bind_one(IpAddr::from([127, 0, 0, 1]), 0)?;
+    let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    listener.set_nonblocking(true)?;
     gateway.tailscale.manage(tailscale, listener.local_addr()?, claim_launcher::launcher());
     Ok(Some(listener))
-}
-
-fn bind_one(ip: IpAddr, port: u16) -> Result<TcpListener, GatewayError> {
-    let address = SocketAddr::new(ip, port);
-    let listen = || -> std::io::Result<TcpListener> {
-        let socket = socket2::Socket::new(
-            socket2::Domain::for_address(address),
-            socket2::Type::STREAM,
-            Some(socket2::Protocol::TCP),
-        )?;
-        // A restart must not wait for the last connections of the process before it to time out.
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        socket.set_nonblocking(true)?;
-        Ok(socket.into())
-    };
-    listen().map_err(|error| {
-        let reason = match error.kind() {
-            std::io::ErrorKind::AddrInUse => {
-                "the port is in use; stop the program that has it, or choose another with --port".to_owned()
-            }
-            std::io::ErrorKind::PermissionDenied => {
-                "not permitted; choose a port above 1023 with --port".to_owned()
-            }
-            _ => error.to_string(),
-        };
-        GatewayError::Bind { address, reason }
-    })
 }
 
 async fn terminated() -> std::io::Result<&'static str> {

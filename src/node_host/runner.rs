@@ -16,6 +16,7 @@ use super::{
     link::Link,
     session::{Over, Session, stopped},
     state::NodeState,
+    trust::Trust,
     work::Work,
 };
 use crate::{
@@ -75,6 +76,7 @@ pub(super) struct Runner {
     device: Arc<DeviceIdentity>,
     surface: Surface,
     secrets: Secrets,
+    trust: Trust,
     link: Arc<Link>,
     work: Arc<Work>,
     backoff: Backoff,
@@ -85,7 +87,9 @@ pub(super) struct Runner {
 
 impl Runner {
     pub(super) fn new(args: NodeRun, place: &Place, env: &Environment) -> Result<Self, NodeHostError> {
-        let endpoint = args.endpoint(env)?;
+        let mut endpoint = args.endpoint(env)?;
+        let trust = Trust::find(&args, &endpoint, place, env);
+        trust.apply(&mut endpoint);
         let mut state = NodeState::open(&place.state.node_host())?;
         let device = Arc::new(DeviceIdentity::load_or_create(&place.state.node_identity())?);
         let surface = remember(&mut state, &args)?;
@@ -107,6 +111,7 @@ impl Runner {
             device,
             surface,
             secrets,
+            trust,
             link,
             work,
             backoff: Backoff::default(),
@@ -156,6 +161,7 @@ impl Runner {
 
     /// Connects with the best credentials there are.
     async fn connect(&mut self) -> Result<(Client, Events), ClientError> {
+        self.trust.apply(&mut self.options.endpoint);
         let url = self.options.endpoint.to_string();
         let stored = self.state.token(&url, self.device.id());
         self.options.auth = self.secrets.choose(stored.as_deref());

@@ -16,6 +16,7 @@ pub mod official;
 pub mod patience;
 pub mod ports;
 pub mod schema;
+pub mod tls;
 pub mod wire;
 pub mod world;
 

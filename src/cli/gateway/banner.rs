@@ -1,6 +1,6 @@
 //! What a gateway says once it listens: where, and what to do next.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 
 use tidegate_actors::remote::tailscale::Exposure;
 use tidegate_actors::settings::gateway::TailscaleMode;
@@ -9,6 +9,7 @@ use tidegate_actors::settings::{AuthMode, Settings, SettingsHandle};
 use crate::{
     cli::{Context, out},
     config::{Place, Running},
+    gateway::Serving,
 };
 
 pub(super) struct Banner {
@@ -43,14 +44,18 @@ impl Banner {
         }
     }
 
-    pub(super) fn print(&self, addresses: &[SocketAddr], exposure: &Exposure) {
+    pub(super) fn print(&self, serving: &Serving) {
         let settings = self.settings.get();
         out::line(format!("Tidegate {} is running.", tidegate_actors::VERSION));
         out::line("");
-        for address in addresses {
-            fact("listens on", format!("ws://{address}"));
+        let scheme = if serving.pin.is_some() { "wss" } else { "ws" };
+        for address in &serving.addresses {
+            fact("listens on", format!("{scheme}://{address}"));
         }
-        match exposure {
+        if let Some(pin) = &serving.pin {
+            fact("fingerprint", pin.to_string());
+        }
+        match &serving.tailnet {
             Exposure::Active { url: Some(url) } => {
                 fact(tailnet(settings.gateway.tailscale.mode), url.clone());
             }
