@@ -329,6 +329,18 @@ async fn a_browser_in_the_tailnet_needs_no_secret() {
 }
 
 #[actix_web::test]
+async fn the_route_is_plain_behind_tailscale_even_where_the_gateway_speaks_tls() {
+    let mut fake = FakeTailscale::start();
+    let laptop = fake.tailnet_port(LAPTOP);
+    let gateway = fake.known_to(serve(json!({"tls": {"enabled": true}}))).start().await;
+    claimed(&fake).await;
+    let identity = Identity::new();
+    let (hello, _socket) = control_ui(&identity).over(&browser(laptop)).await.hello();
+    assert_eq!(hello["auth"]["method"], "tailscale");
+    drop(gateway);
+}
+
+#[actix_web::test]
 async fn an_address_that_changes_hands_takes_nobody_with_it() {
     let fake = FakeTailscale::start();
     let gateway = fake.known_to(serve(json!({}))).start().await;
