@@ -51,6 +51,15 @@ fn children(parent: u32) -> Vec<i32> {
     .collect()
 }
 
+/// What the fake program says to these arguments before it ends.
+fn asked_by_hand(fake: &FakeTailscale, args: &[&str]) -> (bool, String) {
+    let mut command = Command::new(fake.program());
+    clean_environment(&mut command, fake.program().parent().unwrap());
+    let output = command.args(args).stdin(Stdio::null()).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
 /// The fake `tailscale`, run by a person; it ends with this.
 struct ByHand(Child);
 
@@ -77,6 +86,31 @@ fn control_ui(identity: &Identity) -> Connect<'_> {
 /// What a browser on a machine of the tailnet sends.
 fn browser(port: u16) -> Upgrade {
     Upgrade::to(port).header("Host", NAME).origin(&format!("https://{NAME}"))
+}
+
+#[test]
+fn the_fake_refuses_what_tailscale_refuses() {
+    let fake = FakeTailscale::start();
+    for (args, said) in [
+        (&["serve", "--yes", "--background", "3000"][..], "flag provided but not defined"),
+        (&["funnel", "--https=8444", "3000"], "port 8444 is not allowed for funnel"),
+        (&["serve", "3000", "4000"], "invalid argument format"),
+        (&["whois", "--json", "100.64.0.200"], "no match for IP:port"),
+        (&["dance"], "unknown subcommand"),
+    ] {
+        let (success, found) = asked_by_hand(&fake, args);
+        assert!(!success && found.contains(said), "{args:?}: {found}");
+    }
+    assert!(asked_by_hand(&fake, &["serve", "--yes", "--bg", "3000"]).0);
+    let (success, found) = asked_by_hand(&fake, &["serve", "--yes", "--bg=false", "4000"]);
+    assert!(!success && found.contains("listener already exists for port 443"), "{found}");
+    assert_eq!(fake.target(), Some(3000));
+    fake.lacks("https");
+    let (success, found) = asked_by_hand(&fake, &["serve", "--https=8443", "--bg", "3000"]);
+    assert!(success && found.contains("not enabled on your tailnet"), "{found}");
+    let absent = FakeTailscale::without_daemon();
+    let (success, found) = asked_by_hand(&absent, &["status", "--json"]);
+    assert!(!success && found.contains("failed to connect to local tailscaled"), "{found}");
 }
 
 #[actix_web::test]
@@ -134,6 +168,19 @@ async fn a_lost_claim_is_taken_again_and_the_tree_shows_it() {
     assert_eq!(part["state"], "running");
     assert!(part["lastError"].as_str().unwrap().contains("the program that held the Tailscale route ended"));
     assert_eq!(claimed(&fake).await, target, "the listener stays the same");
+}
+
+#[actix_web::test]
+async fn a_daemon_that_restarts_gets_the_claim_again() {
+    let mut fake = FakeTailscale::start();
+    let gateway = fake.known_to(serve(json!({}))).start().await;
+    let target = claimed(&fake).await;
+    fake.stop_daemon();
+    let state = async || gateway.cli_json(&["status", "--json"]).await["tailscale"]["state"].clone();
+    eventually("the loss to be seen", async || (state().await == "waiting").then_some(())).await;
+    fake.start_daemon();
+    assert_eq!(claimed(&fake).await, target);
+    eventually("the gateway to know", async || (state().await == "active").then_some(())).await;
 }
 
 #[actix_web::test]

@@ -34,7 +34,8 @@ pub const TAGGED: &str = "100.64.0.9";
 pub struct FakeTailscale {
     folder: TempDir,
     daemon: Arc<Mutex<Daemon>>,
-    stop: Vec<oneshot::Sender<()>>,
+    api: Option<oneshot::Sender<()>>,
+    ways_in: Vec<oneshot::Sender<()>>,
 }
 
 impl FakeTailscale {
@@ -48,7 +49,8 @@ impl FakeTailscale {
     /// The program is there, the daemon is not yet.
     pub fn without_daemon() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let fake = Self { folder, daemon: Arc::new(Mutex::new(Daemon::new())), stop: Vec::new() };
+        let fake =
+            Self { folder, daemon: Arc::new(Mutex::new(Daemon::new())), api: None, ways_in: Vec::new() };
         fake.knows(LAPTOP, OWNER, "The Owner");
         fake.daemon().people.insert(TAGGED.parse().unwrap(), Person::tagged("tag:server"));
         program::install(&fake.program(), &fake.socket());
@@ -56,8 +58,16 @@ impl FakeTailscale {
     }
 
     pub fn start_daemon(&mut self) {
-        let stop = api::listen(&self.socket(), Arc::clone(&self.daemon));
-        self.stop.push(stop);
+        self.api = Some(api::listen(&self.socket(), Arc::clone(&self.daemon)));
+    }
+
+    /// The daemon ends, and with it every connection to it. What was claimed in the foreground is not kept.
+    pub fn stop_daemon(&mut self) {
+        std::fs::remove_file(self.socket()).unwrap();
+        self.api = None;
+        if let Some(config) = self.daemon().config.as_object_mut() {
+            config.remove("Foreground");
+        }
     }
 
     fn socket(&self) -> PathBuf {
@@ -144,7 +154,7 @@ impl FakeTailscale {
 
     fn way_in(&mut self, from: IpAddr, public: bool) -> u16 {
         let (port, stop) = proxy::listen(from, public, Arc::clone(&self.daemon));
-        self.stop.push(stop);
+        self.ways_in.push(stop);
         port
     }
 
