@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod discovery;
 pub mod gateway;
 pub mod http;
 pub mod node_host;

@@ -4,6 +4,9 @@ set -euo pipefail
 # What is looked for, and the package that brings it.
 needed="
 /usr/sbin/ip        iproute2
+/usr/bin/named-checkzone                      bind9-utils
+/usr/lib/python3/dist-packages/zeroconf       python3-zeroconf
+/usr/lib/python3/dist-packages/dns            python3-dnspython
 "
 missing=$(while read -r file package; do [ -z "$file" ] || [ -e "$file" ] || echo "$package"; done <<<"$needed")
 [ -z "$missing" ] && exit 0

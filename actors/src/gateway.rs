@@ -9,6 +9,7 @@ use crate::channels::Channels;
 use crate::devices::Devices;
 use crate::events::{Audience, Broadcast, EventHub, StateVersions};
 use crate::nodes::{NodeRegistry, NodeTable};
+use crate::remote::Whereabouts;
 use crate::remote::tailscale::Tailscale;
 use crate::session::Connections;
 use crate::settings::SettingsHandle;
@@ -18,6 +19,7 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+use tokio::sync::watch;
 
 /// The gateway's parts, by reference. Cheap to clone; usable from any thread.
 #[derive(Clone)]
@@ -45,6 +47,8 @@ pub struct Parts {
     pub connections: Connections,
     /// The way in through the tailnet, if this gateway looks after one.
     pub tailscale: Tailscale,
+    /// Where it is to be found, as far as is known by now.
+    pub whereabouts: watch::Sender<Whereabouts>,
     pub versions: StateVersions,
     pub tree: TreeView,
     pub started: Instant,
@@ -77,6 +81,7 @@ impl Gateway {
             channels: Channels::default(),
             connections: Connections::default(),
             tailscale: Tailscale::default(),
+            whereabouts: watch::Sender::default(),
             versions: StateVersions::default(),
             tree: TreeView::default(),
             started: Instant::now(),

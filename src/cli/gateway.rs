@@ -1,6 +1,7 @@
 //! `tidegate gateway`: run one, or ask about a running one.
 
 mod banner;
+mod discover;
 mod probe;
 mod run;
 
@@ -57,6 +58,13 @@ Examples:
     Health(health::Args),
     /// Connect, and say what this connection may do
     Probe,
+    /// Find gateways: on this network, and in a domain that lists them
+    #[command(after_help = "\
+Examples:
+  tidegate gateway discover
+  tidegate gateway discover --timeout 5s --json
+  tidegate gateway discover --domain openclaw.internal")]
+    Discover(discover::Args),
     /// Call one method
     #[command(after_help = "Example:\n  tidegate gateway call node.list --params '{}'")]
     Call(CallArgs),
@@ -103,6 +111,7 @@ pub(super) async fn ask(context: &Context, args: Args) -> Result<(), Failure> {
         Some(Command::Status(args)) => probe::status(context, args.no_probe, args.require_rpc).await,
         Some(Command::Health(args)) => health::run(context, args).await,
         Some(Command::Probe) => probe::probe(context).await,
+        Some(Command::Discover(args)) => discover::run(context, args).await,
         Some(Command::Call(args)) => call(context, args).await,
         None | Some(Command::Run(_)) => Err(Failure::usage("`gateway run` has a runtime of its own")),
     }

@@ -6,6 +6,7 @@ mod channels;
 mod configuration;
 mod context;
 mod devices;
+mod dns;
 mod failure;
 mod gateway;
 mod globals;
@@ -78,6 +79,8 @@ enum Command {
     Audit(audit::Args),
     /// The config file
     Config(configuration::Args),
+    /// A domain that lists this gateway, where multicast doesn't reach
+    Dns(dns::Args),
     /// Be a node: offer this machine to a gateway
     Node(node::Args),
     /// Become another program that ends with the gateway which started this
@@ -156,6 +159,7 @@ async fn ask(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Node(_) | Command::HoldClaim(_) => {
             Err(Failure::usage("this command has a runtime of its own"))
         }
+        Command::Dns(args) => dns::run(context, args),
     }
 }
 

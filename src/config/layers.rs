@@ -138,3 +138,31 @@ fn ordered(env: &Environment) -> Result<Value, ConfigError> {
 fn is_yes(value: &str) -> bool {
     matches!(value.trim().to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_may_turn_announcing_off_but_not_on() {
+        let order = |value: &str| ordered(&Environment::of([("OPENCLAW_DISABLE_BONJOUR", value)])).unwrap();
+        for yes in ["1", "true", "YES", "on"] {
+            assert_eq!(order(yes)["discovery"]["mdns"]["mode"], "off", "{yes}");
+        }
+        for no in ["0", "false", "no", "off", "perhaps"] {
+            assert_eq!(order(no), json!({}), "{no}");
+        }
+    }
+
+    #[test]
+    fn what_others_are_told_comes_from_the_environment() {
+        let env = Environment::of([
+            ("OPENCLAW_MDNS_HOSTNAME", "attic"),
+            ("TIDEGATE_SSH_PORT", "2222"),
+            ("OPENCLAW_TAILNET_DNS", "attic.tail1.ts.net"),
+        ]);
+        let told = json!({"hostname": "attic", "sshPort": 2222, "tailnetDns": "attic.tail1.ts.net"});
+        assert_eq!(ordered(&env).unwrap()["discovery"]["mdns"], told);
+        assert_eq!(ordered(&Environment::of([("OPENCLAW_SSH_PORT", "many")])).unwrap(), json!({}));
+    }
+}

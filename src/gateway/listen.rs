@@ -4,6 +4,7 @@ use super::{GatewayError, holder::Holder};
 use crate::config::ConfigError;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use tidegate_actors::remote::is_tailnet;
 use tidegate_actors::settings::{
     AuthMode, GatewaySettings,
     gateway::{Bind, custom_address},
@@ -89,17 +90,12 @@ fn in_tailnet(address: Option<Ipv4Addr>) -> Vec<Wanted> {
 fn tailnet_address() -> Option<Ipv4Addr> {
     let found = nix::ifaddrs::getifaddrs().ok()?.find_map(|interface| {
         let address = interface.address?.as_sockaddr_in()?.ip();
-        is_tailnet(address).then_some(address)
+        is_tailnet(address.into()).then_some(address)
     });
     if let Some(address) = found {
         tracing::info!(%address, "Tailscale address");
     }
     found
-}
-
-fn is_tailnet(address: Ipv4Addr) -> bool {
-    let [first, second, ..] = address.octets();
-    first == 100 && (64..128).contains(&second)
 }
 
 /// All of them, on one port, or none: whoever listens on a part would take clients that then fail.
@@ -176,15 +172,6 @@ mod tests {
         let tailnet = Ipv4Addr::new(100, 100, 1, 2);
         assert_eq!(in_tailnet(Some(tailnet)), [must(tailnet.into()), must(LOOPBACK)]);
         assert_eq!(in_tailnet(None), loopback());
-    }
-
-    #[test]
-    fn the_range_of_tailscale_is_not_all_of_100() {
-        for (address, expected) in
-            [("100.64.0.1", true), ("100.127.255.254", true), ("100.63.0.1", false), ("100.128.0.1", false)]
-        {
-            assert_eq!(is_tailnet(address.parse().unwrap()), expected, "{address}");
-        }
     }
 
     #[test]

@@ -109,8 +109,12 @@ pub fn run(running: Running, serving: impl FnOnce(&Serving) + 'static) -> Result
         actix_web::rt::spawn(running.reloader.run());
         actix_web::rt::spawn(rpc::config::announce_changes(gateway.clone()));
         let pin = tls.as_ref().map(ServerTls::pin);
+        gateway.whereabouts.send_modify(|known| known.listening.clone_from(&addresses));
         if let Some(tls) = &tls {
-            actix_web::rt::spawn(tls.clone().keep_fresh(gateway.settings.clone()));
+            let whereabouts = gateway.whereabouts.clone();
+            let shown = move |pin: Pin| whereabouts.send_modify(|known| known.tls_sha256 = Some(pin.hex()));
+            shown(tls.pin());
+            actix_web::rt::spawn(tls.clone().keep_fresh(gateway.settings.clone(), shown));
         }
         if let Some(&address) = addresses.first() {
             actix_web::rt::spawn(watchdog::watch(address, tls));

@@ -70,7 +70,7 @@ impl ServerTls {
     }
 
     /// Takes up changed files for as long as the gateway runs, unless reloading is off, and renews what is ours.
-    pub async fn keep_fresh(self, settings: SettingsHandle) {
+    pub async fn keep_fresh(self, settings: SettingsHandle, shown: impl Fn(Pin)) {
         let mut seen = self.files.marks();
         for look in 1_u32.. {
             tokio::time::sleep(EVERY).await;
@@ -81,7 +81,11 @@ impl ServerTls {
             let before = seen.clone();
             let looked = tokio::task::spawn_blocking(move || tls.look(&before, look % LOOKS_A_RENEWAL == 0));
             match looked.await {
-                Ok(now) => seen = now,
+                Ok(now) if now != seen => {
+                    seen = now;
+                    shown(self.pin());
+                }
+                Ok(_) => {}
                 Err(error) => tracing::error!(%error, "looking at the TLS files failed"),
             }
         }

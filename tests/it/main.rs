@@ -17,6 +17,7 @@ mod crash;
 mod decision_table;
 mod deploy;
 mod device_proof;
+mod discovery;
 mod exhaustion;
 mod flow;
 mod handshake;

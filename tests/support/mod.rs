@@ -2,6 +2,7 @@
 //! and (in files of their own) fakes of the servers that the gateway talks to.
 
 pub mod connect;
+pub mod dns_sd;
 pub mod fake_models;
 pub mod fake_tailscale;
 pub mod fake_telegram;

@@ -1,6 +1,10 @@
 //! Ways to reach the gateway from elsewhere that it looks after itself.
 
+pub mod discovery;
 pub mod tailscale;
+mod whereabouts;
+
+pub use whereabouts::{Whereabouts, is_tailnet};
 
 use crate::Gateway;
 use crate::supervise::{ChildSpec, Intensity};
@@ -10,7 +14,7 @@ use crate::supervise::{ChildSpec, Intensity};
 pub fn branch(gateway: &Gateway) -> ChildSpec<crate::supervise::Supervisor> {
     let gateway = gateway.clone();
     ChildSpec::supervisor("remote", move |branch| {
-        let branch = branch.intensity(Intensity::unlimited());
+        let branch = branch.intensity(Intensity::unlimited()).child(discovery::branch(&gateway));
         match gateway.tailscale.is_managed() {
             true => branch.child(tailscale::claimant(gateway.tailscale.clone())),
             false => branch,

@@ -61,7 +61,8 @@ fn entry(caller: &Caller) -> Value {
 
 /// The name of this machine, for people.
 pub fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = name.trim();
-    if name.is_empty() { "gateway".to_owned() } else { name.to_owned() }
+    // A hardened service doesn't see the first.
+    let names = ["/proc/sys/kernel/hostname", "/etc/hostname"].map(std::fs::read_to_string);
+    let name = names.into_iter().flatten().map(|name| name.trim().to_owned()).find(|name| !name.is_empty());
+    name.unwrap_or_else(|| "gateway".to_owned())
 }
