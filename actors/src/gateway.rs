@@ -8,6 +8,7 @@ use crate::channels::Channels;
 use crate::devices::Devices;
 use crate::events::{Audience, Broadcast, EventHub, StateVersions};
 use crate::nodes::{NodeRegistry, NodeTable};
+use crate::reach::Reach;
 use crate::session::Connections;
 use crate::settings::SettingsHandle;
 use crate::store::Store;
@@ -40,6 +41,8 @@ pub struct Parts {
     pub channels: Channels,
     pub connections: Connections,
     pub versions: StateVersions,
+    /// Where other machines find this gateway.
+    pub reach: Reach,
     pub tree: TreeView,
     pub started: Instant,
     /// Random, one for each start of the process.
@@ -70,6 +73,7 @@ impl Gateway {
             channels: Channels::default(),
             connections: Connections::default(),
             versions: StateVersions::default(),
+            reach: Reach::default(),
             tree: TreeView::default(),
             started: Instant::now(),
             boot_id: uuid::Uuid::new_v4().to_string(),

@@ -10,6 +10,7 @@ pub mod inbound;
 pub mod nodes;
 pub mod pulse;
 pub mod randomness;
+pub mod reach;
 pub mod redaction;
 pub mod root;
 pub mod rpc;

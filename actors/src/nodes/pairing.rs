@@ -151,8 +151,12 @@ async fn ask(
     new: SurfaceRequest,
 ) -> Result<(), StoreError> {
     let settings = gateway.settings.get();
-    if connection.local && settings.gateway.nodes.pairing.approve_local_surface {
-        tracing::info!(node = %record.node_id, "surface of a local node approved by configuration");
+    let by_settings = connection.local && settings.gateway.nodes.pairing.approve_local_surface;
+    // The first only: what a node adds later is a wish like any other.
+    let vouched_for = connection.vouched_for && record.approved.is_none();
+    if by_settings || vouched_for {
+        let commands = new.surface.commands.join(",");
+        tracing::info!(node = %record.node_id, vouched_for, commands, "node surface approved without asking");
         let request_id = new.request_id.clone();
         return grant(gateway, record, &request_id, new.surface).await.map(drop);
     }

@@ -9,6 +9,7 @@ mod channels;
 mod chat;
 pub mod config;
 mod device;
+mod device_setup;
 mod exec_approvals;
 mod history;
 mod logs;
@@ -50,6 +51,7 @@ pub const EVENTS: &[&str] = &[
     "device.pair.requested",
     "device.pair.resolved",
     "device.pair.changed",
+    "device.pair.setup.completed",
     "exec.approval.requested",
     "exec.approval.resolved",
     "outbox.unknown",
@@ -67,6 +69,7 @@ const FAMILIES: &[&[Method]] = &[
     config::METHODS,
     logs::METHODS,
     device::METHODS,
+    device_setup::METHODS,
     channels::METHODS,
     message::METHODS,
     agents::METHODS,
