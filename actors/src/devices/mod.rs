@@ -119,14 +119,14 @@ impl Devices {
         })))
     }
 
-    fn stored<T, E: From<StoreError>>(
+    fn stored<T, E>(
         &self,
         change: Change,
         then: impl FnOnce(&mut Self) -> Result<T, E> + 'static,
     ) -> impl ActorFuture<Self, Output = Result<T, E>> + 'static
     where
         T: 'static,
-        E: 'static,
+        E: From<StoreError> + 'static,
     {
         let store = self.gateway.store.clone();
         let stored = change.clone();
