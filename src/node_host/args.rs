@@ -22,10 +22,10 @@ pub struct NodeRun {
     /// Later starts need none: the gateway is remembered. Other options win over what it says
     #[arg(long, value_name = "CODE")]
     pub pair: Option<String>,
-    /// Host of the gateway [default: the one joined with --pair, else 127.0.0.1]
+    /// Host of the gateway [default: TIDEGATE_NODE_HOST, else the one joined with --pair, else 127.0.0.1]
     #[arg(long)]
     pub host: Option<String>,
-    /// Port of the gateway [default: 18789]
+    /// Port of the gateway [default: TIDEGATE_NODE_PORT, else the one joined with --pair, else 18789]
     #[arg(long)]
     pub port: Option<u16>,
     /// Path of the gateway behind a proxy
@@ -59,19 +59,22 @@ impl NodeRun {
         env: &Environment,
         known: Option<Endpoint>,
     ) -> Result<Endpoint, NodeHostError> {
-        let host = self.host.as_deref().map(|host| host.trim().trim_start_matches('[').trim_end_matches(']'));
+        let named = self.host.as_deref().or(env.setting("NODE_HOST").map(|(_, host)| host));
+        let host = named.map(|host| host.trim().trim_start_matches('[').trim_end_matches(']'));
         if host.is_some_and(|host| host.is_empty() || host.contains("://")) {
             return Err(NodeHostError::Options(
                 "--host takes a host name or an address, not a URL".to_owned(),
             ));
         }
-        let port = match (self.port, &known, env.setting("GATEWAY_PORT")) {
-            (Some(port), _, _) => Some(port),
-            (None, None, Some((name, value))) => {
+        // The port of a gateway on this machine says nothing about one elsewhere.
+        let local = env.setting("GATEWAY_PORT").filter(|_| known.is_none());
+        let port = match (self.port, env.setting("NODE_PORT").or(local)) {
+            (Some(port), _) => Some(port),
+            (None, Some((name, value))) => {
                 let port = value.parse();
                 Some(port.map_err(|_| NodeHostError::Options(format!("{name} is not a port number")))?)
             }
-            (None, _, _) => None,
+            (None, None) => None,
         };
         let known = known.unwrap_or_else(|| Endpoint::plain("127.0.0.1", DEFAULT_PORT));
         let (host, port) = (host.unwrap_or(&known.host), port.unwrap_or(known.port));

@@ -1,8 +1,14 @@
 //! Joining from another machine of the same network.
 
-use crate::support::gateway::config_with;
+use crate::support::gateway::{clean_environment, config_with};
+use crate::support::lan::Host;
+use crate::support::official::NodeHost;
+use crate::support::sshd::Sshd;
 use crate::support::{Connect, Identity, Lan, Newcomer, Setup, Upgrade, eventually};
 use serde_json::json;
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
 
 #[tokio::test]
 async fn a_node_on_another_machine_joins_with_one_paste() {
@@ -54,4 +60,53 @@ async fn a_node_from_a_trusted_network_is_paired_and_its_commands_still_wait() {
     let elsewhere = Upgrade::at(home.socket_address(gateway.port)).from(&home);
     let refused = Connect::node(&[]).token("wrong").device(&Identity::new()).over(&elsewhere).await.refusal();
     assert_eq!(refused.detail(), "AUTH_TOKEN_MISMATCH", "the network is no credential");
+}
+
+/// By default: the only thing that the owner did is to be able to log in there.
+#[tokio::test]
+async fn a_node_on_a_machine_where_the_owner_can_log_in_is_paired_and_a_strangers_is_not() {
+    let (_lan, [home, attic, shed]) = Lan::new(["home", "attic", "shed"]);
+    let mut newcomer = Newcomer::on(&attic);
+    let sshd = Sshd::with(&format!("SetEnv HOME={}", newcomer.install().display())).await;
+    let _server = serve(&sshd, &attic);
+    let config = config_with(json!({"gateway": {"bind": "lan"}}));
+    let path = sshd.path().into_string().unwrap();
+    let gateway = Setup::new().config(config).env("PATH", path).on(&home).start().await;
+    let mut operator = gateway.operator().await;
+
+    let (way, stranger) = (Upgrade::at(home.socket_address(gateway.port)), Identity::new());
+    let connect = Connect::node(&["system.run"]).token(&gateway.token()).device(&stranger);
+    let refused = connect.over(&way.from(&shed)).await.refusal();
+    assert_eq!(refused.detail(), "PAIRING_REQUIRED");
+
+    let (host, port) = (home.address().to_string(), gateway.port.to_string());
+    let mut command = newcomer.tidegate(&["node", "run", "--host", &host, "--port", &port]);
+    command.env("TIDEGATE_GATEWAY_TOKEN", gateway.token());
+    newcomer.start(command);
+    eventually("the node to be connected and approved", async || {
+        let list = operator.ok("node.list", json!({})).await;
+        let node = list["nodes"].get(0)?.clone();
+        (node["connected"] == true && node["approvalState"] == "approved").then_some(())
+    })
+    .await;
+    let devices = operator.ok("device.pair.list", json!({})).await;
+    assert_eq!(devices["paired"][0]["approvedVia"], "ssh-verified");
+    assert_eq!(devices["pending"][0]["deviceId"], stranger.id());
+}
+
+/// The same server on another machine; the owner's ssh knows it there.
+fn serve(sshd: &Sshd, host: &Host) -> NodeHost {
+    let config = fs::read_to_string(sshd.file("sshd_config")).unwrap();
+    let there = config.replace("ListenAddress 127.0.0.1", &format!("ListenAddress {}", host.address()));
+    fs::write(sshd.file("sshd_config_there"), there).unwrap();
+    let key = fs::read_to_string(sshd.file("host_key.pub")).unwrap();
+    fs::write(sshd.file("known_hosts"), format!("[{}]:{} {key}", host.address(), sshd.port)).unwrap();
+    let user_key = sshd.file("user_key").display().to_string();
+    sshd.write_client(&user_key, &format!("Host {}\n  Port {}", host.address(), sshd.port));
+    let mut command = host.command("/usr/sbin/sshd");
+    command.args(["-D", "-e", "-f"]).arg(sshd.file("sshd_config_there"));
+    clean_environment(&mut command, sshd.file("").as_path());
+    let log = File::create(sshd.file("log_there")).unwrap();
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0);
+    NodeHost::spawned(command.spawn().unwrap(), sshd.file("log_there"))
 }
