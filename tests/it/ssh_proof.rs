@@ -1,6 +1,7 @@
 //! A node that runs on a machine of the owner's is paired without a question: its key is read there, over SSH.
 
 use crate::support::gateway::config_with;
+use crate::support::node_host::{NativeNode, ready};
 use crate::support::sshd::Sshd;
 use crate::support::{Connect, Gateway, Identity, Newcomer, Setup, Socket, eventually};
 use serde_json::{Value, json};
@@ -139,11 +140,22 @@ async fn an_operator_is_never_looked_for() {
 }
 
 #[tokio::test]
-async fn an_identity_is_shown_but_never_made() {
+async fn an_identity_is_shown_on_one_line_but_never_made() {
     let newcomer = Newcomer::new();
     let show = || newcomer.tidegate(&["node", "identity", "--json"]);
-    let output = newcomer.run(show()).await;
-    assert_eq!(output.status.code(), Some(1));
-    assert!(!newcomer.home().join(".tidegate/node").exists());
-    let _ = show;
+    for _ in 0..2 {
+        let output = newcomer.run(show()).await;
+        assert_eq!(output.status.code(), Some(1), "asking makes no node of a machine");
+    }
+    let gateway = Gateway::start().await;
+    let mut node = NativeNode::start(&gateway, "attic");
+    let id = ready(&gateway, "attic").await;
+    node.kill();
+    let mut command = newcomer.tidegate(&["node", "identity", "--json"]);
+    command.env("TIDEGATE_STATE_DIR", node.state());
+    let text = String::from_utf8(newcomer.run(command).await.stdout).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let identity: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&identity["deviceId"], identity.as_object().unwrap().len()), (&json!(id), 2));
+    assert_eq!(identity["publicKey"].as_str().unwrap().len(), 43);
 }

@@ -19,7 +19,7 @@ const QUESTION: &str =
 const MAX_OUTPUT: u64 = 64 * 1024;
 
 /// What ssh may know of this process: where things are, and the agent that holds the owner's keys.
-const ENVIRONMENT: [&str; 6] = ["PATH", "HOME", "USER", "LOGNAME", "SSH_AUTH_SOCK", "TIDEGATE_TEST_MARK"];
+const ENVIRONMENT: [&str; 5] = ["PATH", "HOME", "USER", "LOGNAME", "SSH_AUTH_SOCK"];
 
 /// Asks `target`, on a thread of its own: starting a process must hold up no connection.
 pub(super) fn probe(target: Target) -> LocalBoxFuture<'static, Result<Vec<Identity>, ProbeError>> {
