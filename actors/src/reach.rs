@@ -7,7 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What is known of it only while the gateway runs. Whoever listens, or has something in front of it, tells.
 #[derive(Clone, Default)]
-pub struct Reach(Arc<Mutex<Known>>);
+pub struct Reach(Arc<Mutex<Sources>>);
+
+#[derive(Default)]
+struct Sources {
+    fingerprint: Option<Box<dyn Fn() -> String + Send>>,
+    served_host: Option<String>,
+}
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Known {
@@ -16,18 +22,24 @@ struct Known {
 }
 
 impl Reach {
-    /// SHA-256 of the certificate that the gateway itself serves, in hex.
-    pub fn set_tls_fingerprint(&self, fingerprint: Option<String>) {
-        self.known().tls_fingerprint = fingerprint;
+    /// How to learn the SHA-256, in hex, of the certificate that the gateway itself serves now: it may change.
+    pub fn shows_certificate(&self, fingerprint: impl Fn() -> String + Send + 'static) {
+        self.sources().fingerprint = Some(Box::new(fingerprint));
     }
 
     /// The name under which Tailscale Serve or Funnel publishes the gateway.
     pub fn set_served_host(&self, host: Option<String>) {
-        self.known().served_host = host;
+        self.sources().served_host = host;
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn sources(&self) -> MutexGuard<'_, Sources> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self) -> Known {
+        let sources = self.sources();
+        let tls_fingerprint = sources.fingerprint.as_ref().map(|fingerprint| fingerprint());
+        Known { tls_fingerprint, served_host: sources.served_host.clone() }
     }
 
     /// The address for others, by what the settings say and what is known now.
@@ -35,7 +47,7 @@ impl Reach {
     /// # Errors
     /// If there is none that a code may carry, with what to set.
     pub async fn address(&self, settings: Arc<Settings>, wish: Wish) -> Result<Address, NoAddress> {
-        let known = self.known().clone();
+        let known = self.known();
         let found = tokio::task::spawn_blocking(interfaces).await.unwrap_or_default();
         Finder { settings: &settings, known: &known, interfaces: &found }.find(&wish)
     }

@@ -9,7 +9,8 @@ use tidegate_protocol::Scope;
 use super::{Failure, Globals};
 use crate::{
     client::{Client, ConnectOptions, Credentials, DeviceIdentity, Endpoint, Events, Pin},
-    config::{self, Environment, Flags, Loaded, Place, PlaceFlags, token},
+    config::{self, ConfigError, Environment, Flags, Loaded, Place, PlaceFlags, token},
+    tls::TlsFiles,
 };
 
 /// Everything that a command is run with.
@@ -51,7 +52,14 @@ impl Context {
     pub(super) fn target(&self) -> Result<Target, Failure> {
         let mut target = self.find_target()?;
         if let Some(pin) = &self.globals.tls_fingerprint {
-            target.endpoint.pin = Some(pinned(pin)?);
+            let pin = pinned(pin)?;
+            if !target.endpoint.tls && target.source != "local" {
+                return Err(Failure::usage(format!(
+                    "--tls-fingerprint is for wss:// addresses; {} has no TLS",
+                    target.endpoint
+                )));
+            }
+            target.endpoint = target.endpoint.secured(Some(pin));
         }
         Ok(target)
     }
@@ -73,7 +81,10 @@ impl Context {
             && let Some(url) = &remote.url
         {
             let mut endpoint = Endpoint::parse(url)?;
-            endpoint.pin = remote.tls_fingerprint.as_deref().map(pinned).transpose()?;
+            endpoint.pin = remote.tls_fingerprint.as_deref().map(configured_pin).transpose()?;
+            if endpoint.pin.is_some() && !endpoint.tls {
+                return Err(ConfigError::remote_pin().into());
+            }
             let own =
                 Credentials { token: plain(&remote.token), password: plain(&remote.password), ..none() };
             return Ok(Target {
@@ -112,7 +123,11 @@ impl Context {
 
     fn local(&self, place: &Place, loaded: &Loaded) -> Result<Target, Failure> {
         let gateway = &loaded.settings.gateway;
-        let endpoint = Endpoint::plain("127.0.0.1", self.globals.port.unwrap_or_else(|| gateway.port()));
+        let mut endpoint = Endpoint::plain("127.0.0.1", self.globals.port.unwrap_or_else(|| gateway.port()));
+        if gateway.tls.enabled {
+            // Who can read the certificate's file needs no other proof of it.
+            endpoint = endpoint.secured(TlsFiles::of(&gateway.tls, &place.state).pin().ok());
+        }
         let credentials = match (self.given(), gateway.auth.mode()) {
             (Some(given), _) => given,
             (None, AuthMode::Token) => {
@@ -186,6 +201,10 @@ fn plain(secret: &Option<Secret>) -> Option<String> {
     secret.as_ref().map(|secret| secret.expose().to_owned())
 }
 
+fn configured_pin(text: &str) -> Result<Pin, Failure> {
+    Pin::parse(text).ok_or_else(|| ConfigError::remote_pin().into())
+}
+
 fn pinned(text: &str) -> Result<Pin, Failure> {
     Pin::parse(text).ok_or_else(|| {
         Failure::usage("a TLS fingerprint is the SHA-256 of the certificate: 64 hexadecimal digits")
@@ -229,6 +248,32 @@ mod tests {
         let globals = Globals { port: Some(5000), ..globals };
         let target = context(globals, Environment::default()).target().unwrap();
         assert_eq!(target.endpoint.to_string(), "ws://127.0.0.1:5000");
+    }
+
+    #[test]
+    fn a_local_gateway_with_tls_is_known_by_its_own_certificate() {
+        let config = "{gateway: {auth: {token: 'from-config'}, tls: {enabled: true}}}";
+        let (folder, globals) = local_state(config);
+        let found = || context(globals.clone(), Environment::default()).target().unwrap().endpoint;
+        assert!(found().tls && found().pin.is_none(), "no gateway has run yet");
+        let state = tidegate_actors::settings::StatePaths::new(folder.path());
+        let settings = tidegate_actors::settings::gateway::TlsSettings::default();
+        let tls = crate::tls::ServerTls::open(TlsFiles::of(&settings, &state)).unwrap();
+        assert_eq!(found().pin, Some(tls.pin()));
+    }
+
+    #[test]
+    fn a_fingerprint_without_tls_is_a_mistake_and_not_ignored() {
+        let pin = "ab".repeat(32);
+        let (_folder, globals) = local_state("{gateway: {auth: {token: 'from-config'}}}");
+        let globals = Globals { tls_fingerprint: Some(pin.clone()), ..globals };
+        assert!(context(globals.clone(), Environment::default()).target().unwrap().endpoint.tls);
+        let globals = Globals { url: Some("ws://10.1.1.1:1".into()), token: Some("t".into()), ..globals };
+        assert_eq!(context(globals, Environment::default()).target().unwrap_err().code(), 2);
+        let config =
+            format!("{{gateway: {{mode: 'remote', remote: {{url: 'ws://g:1', tlsFingerprint: '{pin}'}}}}}}");
+        let (_folder, globals) = local_state(&config);
+        assert_eq!(context(globals, Environment::default()).target().unwrap_err().code(), 78);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The command line: one file for each group of commands.
 
 mod agent;
+mod audit;
 mod channels;
 mod configuration;
 mod context;
@@ -73,6 +74,8 @@ enum Command {
     Message(message::Args),
     /// The gateway's log
     Logs(logs::Args),
+    /// Who was not let in
+    Audit(audit::Args),
     /// The config file
     Config(configuration::Args),
     /// Be a node: offer this machine to a gateway
@@ -132,6 +135,7 @@ async fn ask(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Agent(args) => agent::run(context, args).await,
         Command::Message(args) => message::run(context, args).await,
         Command::Logs(args) => logs::run(context, args).await,
+        Command::Audit(args) => audit::run(context, args).await,
         Command::Config(args) => configuration::run(context, args),
         Command::Node(_) => Err(Failure::usage("`node` has a runtime of its own")),
     }

@@ -6,6 +6,7 @@
 mod approvals;
 mod args;
 mod commands;
+mod duplex;
 mod exec;
 mod failure;
 mod host;
@@ -17,6 +18,7 @@ mod state;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod work;
 
 use std::{io, path::PathBuf};

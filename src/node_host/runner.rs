@@ -17,6 +17,7 @@ use super::{
     link::Link,
     session::{Over, Session, stopped},
     state::NodeState,
+    trust::Trust,
     work::Work,
 };
 use crate::{
@@ -82,6 +83,7 @@ pub(super) struct Runner {
     secrets: Secrets,
     /// The token of the setup code to join with.
     invited: Option<String>,
+    trust: Trust,
     link: Arc<Link>,
     work: Arc<Work>,
     backoff: Backoff,
@@ -102,7 +104,9 @@ impl Runner {
             Some(invited) => Some(invitation::endpoint(invited)?),
             None => state.joined(),
         };
-        let endpoint = args.endpoint(env, known)?;
+        let mut endpoint = args.endpoint(env, known)?;
+        let trust = Trust::find(&args, &endpoint, place, env);
+        trust.apply(&mut endpoint);
         let device = Arc::new(DeviceIdentity::load_or_create(&place.state.node_identity())?);
         let has_token = state.token(&endpoint.to_string(), device.id()).is_some();
         let invited = invited.map(|invited| invitation::token(invited, has_token)).transpose()?.flatten();
@@ -126,6 +130,7 @@ impl Runner {
             surface,
             secrets,
             invited,
+            trust,
             link,
             work,
             backoff: Backoff::default(),
@@ -175,6 +180,7 @@ impl Runner {
 
     /// Connects with the best credentials there are.
     async fn connect(&mut self) -> Result<(Client, Events), ClientError> {
+        self.trust.apply(&mut self.options.endpoint);
         let url = self.options.endpoint.to_string();
         let stored = self.state.token(&url, self.device.id());
         self.options.auth = match &self.invited {

@@ -5,29 +5,47 @@ use crate::support::lan::Host;
 use crate::support::official::NodeHost;
 use crate::support::sshd::Sshd;
 use crate::support::{Connect, Identity, Lan, Newcomer, Setup, Upgrade, eventually};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 
 #[tokio::test]
 async fn a_node_on_another_machine_joins_with_one_paste() {
+    joins_from_afar(false).await;
+}
+
+#[tokio::test]
+async fn a_code_carries_the_pin_of_a_gateway_with_a_certificate_of_its_own() {
+    joins_from_afar(true).await;
+}
+
+async fn joins_from_afar(tls: bool) {
     let (_lan, [home, attic, shed]) = Lan::new(["home", "attic", "shed"]);
-    let config = config_with(json!({"gateway": {"bind": "lan", "nodes": {"pairing": {"sshVerify": false}}}}));
+    let pairing = json!({"sshVerify": false});
+    let config = config_with(json!({"gateway": {
+        "bind": "lan", "tls": {"enabled": tls}, "nodes": {"pairing": pairing},
+    }}));
     let gateway = Setup::new().config(config).on(&home).start().await;
-    let mut operator = gateway.operator().await;
     for (host, ours) in [(&attic, true), (&shed, false)] {
         let made = gateway.cli_json(&["devices", "join-code", "--json"]).await;
-        assert_eq!(made["gatewayUrl"], format!("ws://{}:{}", home.address(), gateway.port));
+        let scheme = if tls { "wss" } else { "ws" };
+        assert_eq!(made["gatewayUrl"], format!("{scheme}://{}:{}", home.address(), gateway.port));
         assert_eq!(made["urlSource"], "gateway.bind=lan");
         let mut newcomer = Newcomer::on(host);
         let code = made["setupCode"].as_str().unwrap();
         let paste = ["node", "run", "--pair", code];
         newcomer.start(if ours { newcomer.tidegate(&paste) } else { newcomer.openclaw(&paste) });
-        let done = operator.event("device.pair.setup.completed").await;
-        assert_eq!(done["setupId"], made["setupId"]);
+        let ask = async |method: &str, params: Value| {
+            gateway.cli_json(&["gateway", "call", method, "--params", &params.to_string()]).await
+        };
+        let done = eventually("the code to be used", async || {
+            let status = ask("device.pair.setupStatus", json!({"setupId": made["setupId"]})).await;
+            status.get("completion").cloned()
+        })
+        .await;
         eventually("the node to be connected and approved", async || {
-            let list = operator.ok("node.list", json!({})).await;
+            let list = ask("node.list", json!({})).await;
             let nodes = list["nodes"].as_array().unwrap();
             let node = nodes.iter().find(|node| node["nodeId"] == done["deviceId"])?;
             (node["connected"] == true && node["approvalState"] == "approved").then_some(())

@@ -11,11 +11,13 @@ pub mod lan;
 pub mod newcomer;
 pub mod node;
 pub mod node_host;
+pub mod node_peer;
 pub mod official;
 pub mod patience;
 pub mod ports;
 pub mod schema;
 pub mod sshd;
+pub mod tls;
 pub mod wire;
 pub mod world;
 

@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 use tempfile::TempDir;
@@ -49,10 +49,21 @@ impl Official {
         Self::configured(gateway.port, token, json!({}))
     }
 
+    /// A client on the machine of a gateway with TLS: its config names the same certificate.
+    pub fn with_certificate(gateway: &Gateway, certificate: &Path) -> Self {
+        let tls = json!({"gateway": {"tls": {"enabled": true, "certPath": certificate}}});
+        Self::configured(gateway.port, &gateway.token(), tls)
+    }
+
     /// A client whose config names the same channels as the gateway's, as on a machine where both live.
     pub fn beside(world: &World) -> Self {
         let channels = json!({"channels": world.config["channels"]});
         Self::configured(world.gateway.port, &world.gateway.token(), channels)
+    }
+
+    /// A client of whatever listens on this port.
+    pub fn at(port: u16, token: &str) -> Self {
+        Self::configured(port, token, json!({}))
     }
 
     fn configured(port: u16, token: &str, extra: Value) -> Self {
@@ -110,10 +121,16 @@ impl Official {
 
     /// Starts `openclaw node run` in the foreground; it ends with the returned handle.
     pub fn node_host(&self, name: &str) -> NodeHost {
+        self.node_host_with(name, &[])
+    }
+
+    /// The same with more options.
+    pub fn node_host_with(&self, name: &str, options: &[&str]) -> NodeHost {
         let log = File::options().create(true).append(true).open(self.node_log()).unwrap();
         let port = self.port.to_string();
         let args = ["node", "run", "--host", "127.0.0.1", "--port", &port, "--display-name", name];
         let mut command = self.command(&args);
+        command.args(options);
         command.env("OPENCLAW_GATEWAY_TOKEN", &self.token);
         command.stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
         NodeHost { child: command.spawn().unwrap(), log: self.node_log() }

@@ -4,6 +4,7 @@
 
 mod agent;
 mod agents;
+mod audit;
 mod call;
 mod channels;
 mod chat;
@@ -68,6 +69,7 @@ const FAMILIES: &[&[Method]] = &[
     node_relay::METHODS,
     config::METHODS,
     logs::METHODS,
+    audit::METHODS,
     device::METHODS,
     device_setup::METHODS,
     channels::METHODS,

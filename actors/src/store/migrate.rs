@@ -10,7 +10,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_devices.sql"),
     include_str!("migrations/0003_nodes.sql"),
     include_str!("migrations/0004_channels.sql"),
-    include_str!("migrations/0005_setup_codes.sql"),
+    include_str!("migrations/0005_audit.sql"),
+    include_str!("migrations/0006_setup_codes.sql"),
 ];
 
 /// Brings the database to the newest schema.
