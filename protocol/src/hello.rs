@@ -81,6 +81,28 @@ pub struct HelloAuth {
     pub device_token: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issued_at_ms: Option<i64>,
+    /// The tokens of the other roles that a setup code brought with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub device_tokens: Vec<RoleToken>,
+}
+
+/// A device's token for a role that this connection does not have.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoleToken {
+    pub device_token: String,
+    pub role: Role,
+    pub scopes: Scopes,
+    pub issued_at_ms: i64,
+}
+
+impl std::fmt::Debug for RoleToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RoleToken")
+            .field("role", &self.role)
+            .field("scopes", &self.scopes)
+            .finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for HelloAuth {

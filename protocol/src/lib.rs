@@ -14,6 +14,7 @@ pub mod hello;
 pub mod limits;
 pub mod params;
 pub mod scope;
+pub mod setup_code;
 
 pub use error::{ErrorCode, ErrorShape};
 pub use scope::{Role, Scope, Scopes};

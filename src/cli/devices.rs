@@ -1,5 +1,7 @@
 //! `tidegate devices`: who may connect.
 
+mod join_code;
+
 use clap::{Args as ClapArgs, Subcommand};
 use serde_json::{Value, json};
 
@@ -15,6 +17,8 @@ pub(super) struct Args {
 enum Command {
     /// Paired devices, and those that ask to be
     List,
+    /// Make a code that lets one new machine join, once, within ten minutes
+    JoinCode(join_code::Args),
     /// Let a device in
     Approve {
         /// From `devices list`; without it, the newest request is shown and nothing is approved
@@ -70,6 +74,7 @@ struct TokenArgs {
 pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     match args.command {
         Command::List => list(context).await,
+        Command::JoinCode(args) => join_code::run(context, args).await,
         Command::Approve { request_id: Some(request_id), latest: false } => {
             approve(context, &request_id).await
         }

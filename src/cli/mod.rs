@@ -17,6 +17,7 @@ mod node;
 mod nodes;
 mod out;
 mod pairing;
+mod qr;
 mod sessions;
 mod status;
 

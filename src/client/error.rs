@@ -137,6 +137,9 @@ fn refused_advice(error: &ErrorShape) -> Option<String> {
             "the gateway has another secret; on its host it is in the state folder, file gateway-token"
         }
         "AUTH_DEVICE_TOKEN_MISMATCH" => "this device was removed or its token rotated; pair it again",
+        "AUTH_BOOTSTRAP_TOKEN_INVALID" => {
+            "the setup code was used already or has expired; make a new one on the gateway's host: tidegate devices join-code"
+        }
         "AUTH_RATE_LIMITED" => "too many failed attempts from this address; wait, then try again",
         "PROTOCOL_MISMATCH" => "the gateway speaks another protocol version; update the older of the two",
         _ => return None,

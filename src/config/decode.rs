@@ -76,9 +76,9 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_named_and_harmless() {
-        let tree = json!({"plugins": {"entries": {}}, "gateway": {"roles": 1, "port": 1}});
+        let tree = json!({"update": {"channel": "x"}, "gateway": {"roles": 1, "port": 1}});
         let (settings, unknown) = decode(&tree).unwrap();
         assert_eq!(settings.gateway.port(), 1);
-        assert_eq!(unknown, ["plugins", "gateway.roles"]);
+        assert_eq!(unknown, ["update", "gateway.roles"]);
     }
 }

@@ -46,6 +46,7 @@ impl Place {
             }
         };
         text(&mut settings.logging.file);
+        text(&mut settings.gateway.nodes.pairing.ssh_verify.identity);
         let tls = &mut settings.gateway.tls;
         for path in [&mut tls.cert_path, &mut tls.key_path, &mut tls.ca_path] {
             // A blank one names no file.

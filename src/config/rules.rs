@@ -33,7 +33,9 @@ pub(super) fn check(settings: &Settings, unknown: &[String]) -> Result<(), Confi
     auth(gateway)?;
     listening(gateway)?;
     addresses("gateway.trustedProxies", &gateway.trusted_proxies)?;
-    addresses("gateway.nodes.pairing.autoApproveCidrs", &gateway.nodes.pairing.auto_approve_cidrs)
+    let pairing = &gateway.nodes.pairing;
+    addresses("gateway.nodes.pairing.autoApproveCidrs", &pairing.auto_approve_cidrs)?;
+    addresses("gateway.nodes.pairing.sshVerify.cidrs", &pairing.ssh_verify.cidrs)
 }
 
 /// Whether the gateway makes its own token: only where nobody else can reach it.

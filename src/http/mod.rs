@@ -1,8 +1,9 @@
-//! One port: WebSocket upgrades on any path, health for whoever asks, and nothing else yet.
+//! One port: WebSocket upgrades on any path, health for whoever asks, a setup code for who has its address.
 
 mod handshakes;
 mod head;
 mod health;
+mod join;
 mod pacer;
 mod socket;
 mod wire;
@@ -171,16 +172,23 @@ fn routes(config: &mut web::ServiceConfig) {
     config.service(
         probe("/startupz").route(web::get().to(health::started)).route(web::head().to(health::started)),
     );
+    config.service(
+        web::resource("/j/{id}")
+            .route(web::route().guard(actix_web::guard::fn_guard(is_upgrade)).to(anything_else))
+            .default_service(web::to(join::redeem)),
+    );
 }
 
 /// A resource that only reads: a WebSocket may still be opened on its path.
 fn probe(path: &str) -> actix_web::Resource {
-    let upgrade = actix_web::guard::fn_guard(|context| {
-        context.head().headers().contains_key(header::UPGRADE) && context.head().method == Method::GET
-    });
+    let upgrade = actix_web::guard::fn_guard(is_upgrade);
     web::resource(path).route(web::route().guard(upgrade).to(anything_else)).default_service(web::to(
         || async { HttpResponse::MethodNotAllowed().insert_header((header::ALLOW, "GET, HEAD")).finish() },
     ))
+}
+
+fn is_upgrade(context: &actix_web::guard::GuardContext<'_>) -> bool {
+    context.head().headers().contains_key(header::UPGRADE) && context.head().method == Method::GET
 }
 
 async fn anything_else(

@@ -18,10 +18,14 @@ use crate::{
 /// off, "security":"allowlist" runs only what agents.NAME.allowlist names, "ask":"on-miss" has the rest approved first.
 #[derive(Debug, Clone, Default, Args)]
 pub struct NodeRun {
-    /// Host of the gateway
-    #[arg(long, default_value = "127.0.0.1")]
-    pub host: String,
-    /// Port of the gateway [default: 18789]
+    /// Join with a setup code, as it is or behind `oc-pair://`, or with a join address; `-` reads it from standard input.
+    /// Later starts need none: the gateway is remembered. Other options win over what it says
+    #[arg(long, value_name = "CODE")]
+    pub pair: Option<String>,
+    /// Host of the gateway [default: TIDEGATE_NODE_HOST, else the one joined with --pair, else 127.0.0.1]
+    #[arg(long)]
+    pub host: Option<String>,
+    /// Port of the gateway [default: TIDEGATE_NODE_PORT, else the one joined with --pair, else 18789]
     #[arg(long)]
     pub port: Option<u16>,
     /// Path of the gateway behind a proxy
@@ -51,22 +55,41 @@ pub struct NodeRun {
 }
 
 impl NodeRun {
-    /// Where the gateway is.
-    pub(super) fn endpoint(&self, env: &Environment) -> Result<Endpoint, NodeHostError> {
-        let port = match (self.port, env.setting("GATEWAY_PORT")) {
-            (Some(port), _) => port,
-            (None, Some((name, value))) => {
-                value.parse().map_err(|_| NodeHostError::Options(format!("{name} is not a port number")))?
-            }
-            (None, None) => DEFAULT_PORT,
-        };
-        let host = self.host.trim().trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() || host.contains("://") {
+    /// Where the gateway is; `known` is the one that this node was invited to, or joined before. What goes with an
+    /// address, TLS and a pin, goes with that one only.
+    pub(super) fn endpoint(
+        &self,
+        env: &Environment,
+        known: Option<Endpoint>,
+    ) -> Result<Endpoint, NodeHostError> {
+        let named = self.host.as_deref().or(env.setting("NODE_HOST").map(|(_, host)| host));
+        let host = named.map(|host| host.trim().trim_start_matches('[').trim_end_matches(']'));
+        if host.is_some_and(|host| host.is_empty() || host.contains("://")) {
             return Err(NodeHostError::Options(
                 "--host takes a host name or an address, not a URL".to_owned(),
             ));
         }
-        let mut endpoint = Endpoint { tls: self.tls, ..Endpoint::plain(host, port) };
+        // The port of a gateway on this machine says nothing about one elsewhere.
+        let local = env.setting("GATEWAY_PORT").filter(|_| known.is_none());
+        let port = match (self.port, env.setting("NODE_PORT").or(local)) {
+            (Some(port), _) => Some(port),
+            (None, Some((name, value))) => {
+                let port = value.parse();
+                Some(port.map_err(|_| NodeHostError::Options(format!("{name} is not a port number")))?)
+            }
+            (None, None) => None,
+        };
+        let known = known.unwrap_or_else(|| Endpoint::plain("127.0.0.1", DEFAULT_PORT));
+        let (host, port) = (host.unwrap_or(&known.host), port.unwrap_or(known.port));
+        let mut endpoint = if (host, port) == (known.host.as_str(), known.port) {
+            known
+        } else {
+            Endpoint::plain(host, port)
+        };
+        endpoint.tls |= self.tls;
+        if self.no_tls {
+            (endpoint.tls, endpoint.pin) = (false, None);
+        }
         if let Some(path) = &self.context_path {
             endpoint.path = format!("/{}", path.trim_start_matches('/'));
         }
@@ -109,8 +132,8 @@ mod tests {
         let env = Environment::of([("OPENCLAW_GATEWAY_PORT", "19000")]);
         let none = Environment::default();
         let plain = parse(&[]).unwrap();
-        assert_eq!(plain.endpoint(&none).unwrap().to_string(), "ws://127.0.0.1:18789");
-        assert_eq!(plain.endpoint(&env).unwrap().port, 19000);
+        assert_eq!(plain.endpoint(&none, None).unwrap().to_string(), "ws://127.0.0.1:18789");
+        assert_eq!(plain.endpoint(&env, None).unwrap().port, 19000);
         let pin = "ab".repeat(32);
         let words = [
             "--host",
@@ -125,13 +148,27 @@ mod tests {
             "a, b",
         ];
         let full = parse(&words).unwrap();
-        let endpoint = full.endpoint(&env).unwrap();
+        let endpoint = full.endpoint(&env, None).unwrap();
         assert_eq!(endpoint.to_string(), "wss://[::1]:1/oc");
         assert_eq!(endpoint.pin.unwrap().to_string(), format!("sha256:{pin}"));
         assert_eq!(full.chosen().unwrap(), ["a", "b"]);
-        let unpinned = parse(&["--tls"]).unwrap().endpoint(&none).unwrap();
+        let unpinned = parse(&["--tls"]).unwrap().endpoint(&none, None).unwrap();
         assert!(unpinned.tls && unpinned.pin.is_none());
         assert!(parse(&["--commands", "a", "--all-commands"]).is_err());
-        assert!(parse(&["--tls-fingerprint", "zz"]).unwrap().endpoint(&none).is_err());
+        assert!(parse(&["--tls-fingerprint", "zz"]).unwrap().endpoint(&none, None).is_err());
+    }
+
+    #[test]
+    fn an_invitation_says_where_and_other_options_win_over_it() {
+        let env = Environment::of([("TIDEGATE_GATEWAY_PORT", "19000")]);
+        let pin = Pin::parse(&"ab".repeat(32));
+        let known = Endpoint { pin, ..Endpoint::parse("wss://gateway.example:8443/gw").unwrap() };
+        let found = |words: &[&str]| parse(words).unwrap().endpoint(&env, Some(known.clone())).unwrap();
+        assert_eq!(found(&[]), known, "the environment's port is that of a gateway on this machine");
+        assert_eq!(found(&["--host", "gateway.example"]), known);
+        let elsewhere = found(&["--host", "10.0.0.1"]);
+        assert_eq!((elsewhere.to_string().as_str(), elsewhere.pin), ("ws://10.0.0.1:8443", None));
+        let other = "cd".repeat(32);
+        assert_eq!(found(&["--tls-fingerprint", &other]).pin, Pin::parse(&other));
     }
 }

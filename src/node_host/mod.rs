@@ -10,6 +10,7 @@ mod duplex;
 mod exec;
 mod failure;
 mod host;
+mod invitation;
 mod link;
 mod runner;
 mod session;
@@ -49,6 +50,9 @@ pub enum NodeHostError {
     /// The options contradict each other.
     #[error("{0}")]
     Options(String),
+    /// `--pair` says nothing that could be used.
+    #[error("{0}")]
+    Invitation(String),
     /// The configuration of a local gateway is needed and can't be read.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -65,6 +69,9 @@ impl NodeHostError {
     pub fn advice(&self) -> Option<String> {
         match self {
             Self::Gateway(error) => error.advice(),
+            Self::Invitation(_) => {
+                Some("make a new one on the gateway's host: tidegate devices join-code".to_owned())
+            }
             _ => None,
         }
     }

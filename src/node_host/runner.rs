@@ -3,7 +3,7 @@
 use std::{env, path::PathBuf, sync::Arc, time::Duration};
 
 use tidegate_actors::redaction;
-use tidegate_protocol::hello::HelloOk;
+use tidegate_protocol::{hello::HelloOk, setup_code::SetupPayload};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -13,6 +13,7 @@ use super::{
     NodeHostError, NodeRun,
     commands::{self, Surface, Uploads},
     host::Host,
+    invitation,
     link::Link,
     session::{Over, Session, stopped},
     state::NodeState,
@@ -33,7 +34,11 @@ const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
 pub(super) async fn run(args: NodeRun, place: &Place, env: &Environment) -> Result<(), NodeHostError> {
     let mut stop = stop_signal().map_err(NodeHostError::Start)?;
-    let mut runner = Runner::new(args, place, env)?;
+    let invited = match &args.pair {
+        Some(text) => Some(invitation::read(text).await?),
+        None => None,
+    };
+    let mut runner = Runner::new(args, invited, place, env)?;
     let sweeping = tokio::spawn(keep_swept(runner.work.uploads().clone()));
     let ended = runner.until_stopped(&mut stop).await;
     sweeping.abort();
@@ -76,6 +81,8 @@ pub(super) struct Runner {
     device: Arc<DeviceIdentity>,
     surface: Surface,
     secrets: Secrets,
+    /// The token of the setup code to join with.
+    invited: Option<String>,
     trust: Trust,
     link: Arc<Link>,
     work: Arc<Work>,
@@ -86,12 +93,23 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    pub(super) fn new(args: NodeRun, place: &Place, env: &Environment) -> Result<Self, NodeHostError> {
-        let mut endpoint = args.endpoint(env)?;
+    pub(super) fn new(
+        args: NodeRun,
+        invited: Option<SetupPayload>,
+        place: &Place,
+        env: &Environment,
+    ) -> Result<Self, NodeHostError> {
+        let mut state = NodeState::open(&place.state.node_host())?;
+        let known = match &invited {
+            Some(invited) => Some(invitation::endpoint(invited)?),
+            None => state.joined(),
+        };
+        let mut endpoint = args.endpoint(env, known)?;
         let trust = Trust::find(&args, &endpoint, place, env);
         trust.apply(&mut endpoint);
-        let mut state = NodeState::open(&place.state.node_host())?;
         let device = Arc::new(DeviceIdentity::load_or_create(&place.state.node_identity())?);
+        let has_token = state.token(&endpoint.to_string(), device.id()).is_some();
+        let invited = invited.map(|invited| invitation::token(invited, has_token)).transpose()?.flatten();
         let surface = remember(&mut state, &args)?;
         let mut options = ConnectOptions::node(endpoint.clone(), Credentials::default(), device.clone());
         options.client.display_name = state.memory.display_name.clone().or_else(host_name);
@@ -111,6 +129,7 @@ impl Runner {
             device,
             surface,
             secrets,
+            invited,
             trust,
             link,
             work,
@@ -164,7 +183,10 @@ impl Runner {
         self.trust.apply(&mut self.options.endpoint);
         let url = self.options.endpoint.to_string();
         let stored = self.state.token(&url, self.device.id());
-        self.options.auth = self.secrets.choose(stored.as_deref());
+        self.options.auth = match &self.invited {
+            Some(code) => Credentials { bootstrap_token: Some(code.clone()), ..Credentials::default() },
+            None => self.secrets.choose(stored.as_deref()),
+        };
         let (client, events) = match Client::connect(&self.options).await {
             // The gateway gave us this token and no longer knows it.
             Err(error) if stored.is_some() && error.detail_code() == Some("AUTH_DEVICE_TOKEN_MISMATCH") => {
@@ -174,6 +196,13 @@ impl Runner {
                 if self.options.auth == Credentials::default() {
                     return Err(error);
                 }
+                Client::connect(&self.options).await?
+            }
+            // A service may be started with the same command line again and again.
+            Err(error) if stored.is_some() && error.detail_code() == Some("AUTH_BOOTSTRAP_TOKEN_INVALID") => {
+                tracing::info!("the setup code is used up; going on with the token of this device");
+                self.invited = None;
+                self.options.auth = self.secrets.choose(stored.as_deref());
                 Client::connect(&self.options).await?
             }
             other => other?,
@@ -187,6 +216,12 @@ impl Runner {
         self.told = None;
         if let Some(token) = &hello.auth.device_token {
             self.keep_token(url, Some(token));
+        }
+        if self.invited.take().is_some() {
+            tracing::info!(url, "joined: from now on no setup code is needed");
+            if let Err(error) = self.state.set_joined(&self.options.endpoint) {
+                tracing::warn!(%error, "the gateway is not remembered; pass --host and --port at the next start");
+            }
         }
         tracing::info!(gateway = hello.server.version, connection = hello.server.conn_id, "connected");
     }

@@ -13,7 +13,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::NodeHostError;
-use crate::config::private;
+use crate::{
+    client::{Endpoint, Pin},
+    config::private,
+};
 
 /// `node.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -27,9 +30,21 @@ pub(crate) struct Memory {
     /// The commands to declare; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) commands: Option<Vec<String>>,
+    /// The gateway that this node joined with a setup code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gateway: Option<Joined>,
     /// Device tokens by gateway address.
     #[serde(default)]
     tokens: BTreeMap<String, Token>,
+}
+
+/// Where a gateway is, as it is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Joined {
+    url: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tls_fingerprint: Option<String>,
 }
 
 /// A device token. `Debug` doesn't show it.
@@ -69,6 +84,7 @@ impl NodeState {
                 instance_id: Uuid::new_v4().to_string(),
                 display_name: None,
                 commands: None,
+                gateway: None,
                 tokens: BTreeMap::new(),
             },
             Err(error) => return Err(failed(error)),
@@ -97,6 +113,20 @@ impl NodeState {
             Some(token) => self.memory.tokens.insert(url.to_owned(), token),
             None => self.memory.tokens.remove(url),
         };
+        self.save()
+    }
+
+    /// The gateway that this node joined.
+    pub(crate) fn joined(&self) -> Option<Endpoint> {
+        let joined = self.memory.gateway.as_ref()?;
+        let pin = joined.tls_fingerprint.as_deref().and_then(Pin::parse);
+        Some(Endpoint { pin, ..Endpoint::parse(&joined.url).ok()? })
+    }
+
+    /// Keeps where the gateway is that this node joined.
+    pub(crate) fn set_joined(&mut self, endpoint: &Endpoint) -> Result<(), NodeHostError> {
+        let tls_fingerprint = endpoint.pin.map(|pin| pin.to_string());
+        self.memory.gateway = Some(Joined { url: endpoint.to_string(), tls_fingerprint });
         self.save()
     }
 

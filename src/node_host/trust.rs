@@ -60,13 +60,13 @@ mod tests {
         let flags = PlaceFlags { state_dir: Some(folder.path().display().to_string()), ..Default::default() };
         let env = Environment::default();
         let place = Place::find(&flags, &env).unwrap();
-        let mut endpoint = args.endpoint(&env).unwrap();
+        let mut endpoint = args.endpoint(&env, None).unwrap();
         Trust::find(&args, &endpoint, &place, &env).apply(&mut endpoint);
         endpoint
     }
 
     fn args(host: &str, port: u16) -> NodeRun {
-        NodeRun { host: host.into(), port: Some(port), ..NodeRun::default() }
+        NodeRun { host: Some(host.into()), port: Some(port), ..NodeRun::default() }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::refusal::{Audience, Refusal, SharedKind};
 use super::secret::{SecretDigest, sha256};
 use crate::devices::{DeviceBook, DeviceRecord};
 use std::time::Duration;
+use tidegate_protocol::setup_code::Access;
 use tidegate_protocol::{Role, Scopes};
 
 /// What a connect proved.
@@ -19,8 +20,8 @@ pub(super) enum Credential {
     NotNeeded,
     /// It holds the token of its own device for this role.
     DeviceToken,
-    /// It holds a code that is good for one device.
-    Bootstrap([u8; 32]),
+    /// It holds the token of a setup code, which is good for one device.
+    Bootstrap([u8; 32], Access),
     /// A trusted proxy vouches for a person.
     Proxy,
     /// Tailscale passed it on for a person whom the daemon confirmed.
@@ -153,9 +154,16 @@ impl Judge<'_, '_> {
             return Err(Refusal::rate_limited(wait));
         }
         let digest = sha256(code.as_bytes());
-        let good = self.book.bootstrap(&digest, self.attempt.now_ms);
-        match good.filter(|token| token.role == self.role && token.scopes.covers(self.scopes)) {
-            Some(_) => Ok(Credential::Bootstrap(digest)),
+        let open = self.book.open_code(&digest, self.attempt.now_ms);
+        let covers = |access: &Access| {
+            let wished = match self.role {
+                Role::Node => self.scopes.is_empty(),
+                Role::Operator => access.scopes().covers(self.scopes),
+            };
+            wished && access.roles().contains(&self.role)
+        };
+        match open.map(|code| code.access).filter(covers) {
+            Some(access) => Ok(Credential::Bootstrap(digest, access)),
             None => Err(Refusal::bootstrap_invalid().after(self.failed(&guesser))),
         }
     }

@@ -10,6 +10,7 @@ use super::peer::{Peer, PeerClass};
 use super::policy::{AuthMode, AuthPolicy};
 use super::refusal::{PairingAsk, PairingReason, Refusal, SharedKind};
 use crate::devices::{DeviceBook, DeviceClaim, DeviceRecord};
+use std::net::IpAddr;
 use std::time::Instant;
 use tidegate_protocol::client::{ClientId, ClientInfo, ClientMode};
 use tidegate_protocol::connect::{Challenge, ConnectParams};
@@ -43,10 +44,13 @@ pub struct Grant {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pairing {
     pub claim: DeviceClaim,
+    pub roles: Vec<Role>,
     pub scopes: Scopes,
     pub reason: PairingReason,
     /// Where it asked from, unless that is this machine.
     pub remote_ip: Option<String>,
+    /// The machine that may be asked over SSH whether this device's key is there.
+    pub provable_at: Option<IpAddr>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -221,21 +225,27 @@ impl Visitor<'_, '_> {
             method: self.method(),
             device_id: Some(claim.device_id.clone()),
         };
-        let Some(reason) = self.needs_pairing(&claim, record) else { return Decision::Admit(grant) };
+        let peer = self.attempt.peer;
+        let remote_ip = (!peer.is_direct_local()).then(|| peer.addr.to_string());
+        let roles = vec![self.role];
+        let needed = self.needs_pairing(&claim, record);
+        if let Credential::Bootstrap(digest, access) = self.credential {
+            // Also where nothing is needed: a code that was shown is used up.
+            let reason = needed.unwrap_or(PairingReason::NotPaired);
+            let (roles, scopes) = (access.roles().to_vec(), access.scopes());
+            let pairing = Pairing { claim, roles, scopes, reason, remote_ip, provable_at: None };
+            return Decision::Approve { grant, pairing, via: "bootstrap", consumes: Some(digest) };
+        }
+        let Some(reason) = needed else { return Decision::Admit(grant) };
         if self.is_tailnet_page() {
             // Its person is known by name: nothing is left to pair, and no token is given that would outlive that.
             return Decision::Admit(Grant { device_id: None, ..grant });
         }
         let via = self.approved_without_asking(reason);
-        let peer = self.attempt.peer;
-        let remote_ip = (!peer.is_direct_local()).then(|| peer.addr.to_string());
-        let pairing = Pairing { claim, scopes: self.asked, reason, remote_ip };
-        let consumes = match self.credential {
-            Credential::Bootstrap(digest) => Some(digest),
-            _ => None,
-        };
+        let provable_at = self.provable_at(reason);
+        let pairing = Pairing { claim, roles, scopes: self.asked, reason, remote_ip, provable_at };
         match via {
-            Some(via) => Decision::Approve { grant, pairing, via, consumes },
+            Some(via) => Decision::Approve { grant, pairing, via, consumes: None },
             None => Decision::Ask(pairing),
         }
     }
@@ -259,10 +269,7 @@ impl Visitor<'_, '_> {
     }
 
     fn approved_without_asking(&self, reason: PairingReason) -> Option<&'static str> {
-        if matches!(self.credential, Credential::Bootstrap(_)) {
-            return Some("bootstrap");
-        }
-        let new_node = self.role == Role::Node && reason == PairingReason::NotPaired && self.asked.is_empty();
+        let new_node = self.is_new_node(reason);
         let harmless = match reason {
             PairingReason::NotPaired => new_node || self.role == Role::Operator,
             PairingReason::ScopeUpgrade => self.role == Role::Operator,
@@ -270,8 +277,27 @@ impl Visitor<'_, '_> {
             PairingReason::RoleUpgrade | PairingReason::MetadataUpgrade => false,
         };
         let at_home = self.attempt.policy.auto_approve_local && self.is_at_home();
-        let from_own_network = new_node && self.is_from_node_network();
-        (self.is_owner() && ((harmless && at_home) || from_own_network)).then_some("silent")
+        if !self.is_owner() {
+            None
+        } else if harmless && at_home {
+            Some("silent")
+        } else {
+            (new_node && self.is_from_node_network()).then_some("trusted-cidr")
+        }
+    }
+
+    fn is_new_node(&self, reason: PairingReason) -> bool {
+        self.role == Role::Node && reason == PairingReason::NotPaired && self.asked.is_empty()
+    }
+
+    /// Only for a node that was never here and wants no scopes, with nothing between it and the gateway.
+    fn provable_at(&self, reason: PairingReason) -> Option<IpAddr> {
+        let Attempt { peer, policy, .. } = self.attempt;
+        let direct = peer.page == PageOrigin::Absent
+            && matches!(peer.class, PeerClass::DirectLocal | PeerClass::DirectRemote);
+        let eligible = direct && self.is_owner() && self.is_new_node(reason);
+        let proof = policy.ssh_proof.as_ref().filter(|_| eligible)?;
+        proof.reaches(peer.addr).then(|| peer.addr.to_canonical())
     }
 
     /// On this machine, and either no page at all or a page of ours that says so.
@@ -294,7 +320,7 @@ impl Visitor<'_, '_> {
             Credential::Shared(SharedKind::Password) => AuthMethod::Password,
             Credential::NotNeeded => AuthMethod::None,
             Credential::DeviceToken => AuthMethod::DeviceToken,
-            Credential::Bootstrap(_) => AuthMethod::BootstrapToken,
+            Credential::Bootstrap(..) => AuthMethod::BootstrapToken,
             Credential::Proxy => AuthMethod::TrustedProxy,
             Credential::Tailnet => AuthMethod::Tailscale,
         }
@@ -303,14 +329,15 @@ impl Visitor<'_, '_> {
 
 impl Pairing {
     /// The refusal that goes with a pending request.
-    pub fn refusal(&self, record: Option<&DeviceRecord>, ui: bool, request_id: &str) -> Refusal {
+    /// `wait`: the client should ask again by itself.
+    pub fn refusal(&self, record: Option<&DeviceRecord>, wait: bool, request_id: &str) -> Refusal {
         let ask = PairingAsk {
             reason: self.reason,
             device_id: &self.claim.device_id,
             role: self.claim.role,
             scopes: &self.scopes,
             approved: record.map(|record| (record.roles.as_slice(), &record.scopes)),
-            ui,
+            wait,
         };
         Refusal::pairing_required(&ask, request_id)
     }

@@ -34,6 +34,8 @@ pub enum CredentialClass {
     Shared,
     DeviceToken,
     Bootstrap,
+    /// The end of a join address.
+    Join,
 }
 
 /// One guesser: an address (an IPv6 /64), the kind of secret, and the page that asks, if one does.

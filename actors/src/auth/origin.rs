@@ -206,6 +206,7 @@ mod tests {
             tls: false,
             auto_approve_local: true,
             auto_approve_nodes: vec![],
+            ssh_proof: None,
             limits: crate::auth::limiter::Limits::default(),
             exempt_local: true,
             allow_tailscale: false,

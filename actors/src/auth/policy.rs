@@ -1,10 +1,11 @@
 //! What the settings say about who may come in, in the form in which decisions need it.
 
 use super::limiter::Limits;
-use super::net::Cidr;
+use super::net::{Cidr, is_private};
 use super::origin::WebOrigin;
 use super::secret::SecretDigest;
-use crate::settings::{self, Settings, gateway::custom_address};
+use crate::settings::{self, Settings, gateway::SshVerifySettings, gateway::custom_address};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Everything that [`super::peer::classify`] and [`super::decide()`] need to know about this gateway.
@@ -25,6 +26,8 @@ pub struct AuthPolicy {
     pub auto_approve_local: bool,
     /// Networks from which a node's first pairing, and nothing else, is approved without asking.
     pub auto_approve_nodes: Vec<Cidr>,
+    /// How a new node may prove that it runs on a machine of the owner's.
+    pub ssh_proof: Option<SshProof>,
     /// What wrong credentials cost.
     pub limits: Limits,
     /// Whether the owner's programs on this machine are slowed instead of locked out.
@@ -87,6 +90,42 @@ pub struct TrustedProxy {
     pub password: Option<SecretDigest>,
 }
 
+/// `gateway.nodes.pairing.sshVerify`, where it is on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SshProof {
+    /// Whom to be there; `None` leaves it to ssh.
+    pub user: Option<String>,
+    /// The file of the key to log in with; `None` leaves it to ssh.
+    pub identity: Option<String>,
+    pub timeout: Duration,
+    /// Machines that may be asked; empty: those of private networks.
+    cidrs: Vec<Cidr>,
+}
+
+impl SshProof {
+    fn from_settings(settings: &SshVerifySettings) -> Option<Self> {
+        let filled = |text: &Option<String>| {
+            text.as_ref().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+        };
+        settings.enabled.then(|| Self {
+            user: filled(&settings.user),
+            identity: filled(&settings.identity),
+            timeout: Duration::from_millis(settings.timeout_ms.clamp(250, 60_000)),
+            cidrs: blocks(&settings.cidrs),
+        })
+    }
+
+    /// Whether a machine at this address may be asked. Elsewhere than in private networks that takes a setting: else
+    /// anyone who knows the secret could have the gateway knock at strangers' doors.
+    pub fn reaches(&self, address: IpAddr) -> bool {
+        if self.cidrs.is_empty() {
+            is_private(address) && !address.to_canonical().is_loopback()
+        } else {
+            self.cidrs.iter().any(|block| block.contains(address))
+        }
+    }
+}
+
 /// `gateway.controlUi.allowedOrigins`.
 #[derive(Debug, Clone, Default)]
 pub struct AllowedOrigins {
@@ -129,6 +168,7 @@ impl AuthPolicy {
             tls: gateway.tls.enabled,
             auto_approve_local: gateway.nodes.pairing.auto_approve_local,
             auto_approve_nodes: blocks(&gateway.nodes.pairing.auto_approve_cidrs),
+            ssh_proof: SshProof::from_settings(&gateway.nodes.pairing.ssh_verify),
             limits: Limits {
                 max_failures: limits.max_attempts.max(1),
                 window: Duration::from_millis(limits.window_ms.max(1)),

@@ -180,8 +180,8 @@ impl Refusal {
         details.insert("reason".into(), ask.reason.as_str().into());
         details.insert("requestId".into(), request_id.into());
         details.insert("remediationHint".into(), ask.reason.hint().into());
-        if ask.ui {
-            // The page waits for the approval by itself; other clients stop.
+        if ask.wait {
+            // The client waits for the approval by itself; others stop.
             details.insert("recommendedNextStep".into(), "wait_then_retry".into());
             details.insert("retryable".into(), true.into());
             details.insert("pauseReconnect".into(), false.into());
@@ -227,7 +227,8 @@ pub struct PairingAsk<'a> {
     pub scopes: &'a Scopes,
     /// What the device holds already, if it is paired.
     pub approved: Option<(&'a [Role], &'a Scopes)>,
-    pub ui: bool,
+    /// Whether asking again soon is of use.
+    pub wait: bool,
 }
 
 impl PairingReason {

@@ -1,6 +1,7 @@
 //! All devices, requests and codes, as they are in the database.
 
-use super::record::{BootstrapToken, DeviceRecord, PairingRequest};
+use super::record::{DeviceRecord, PairingRequest};
+use super::setup_code::{MAX_CODES, SetupCode, Used};
 use std::collections::HashMap;
 
 /// Requests that may wait at one time; the one that was asked for longest ago makes room.
@@ -12,7 +13,8 @@ pub struct DeviceBook {
     devices: HashMap<String, DeviceRecord>,
     /// By device.
     requests: HashMap<String, PairingRequest>,
-    bootstrap: HashMap<[u8; 32], BootstrapToken>,
+    /// By the digest of their token.
+    codes: HashMap<[u8; 32], SetupCode>,
 }
 
 /// One durable step.
@@ -32,18 +34,28 @@ pub enum Change {
     RemoveDevice {
         device_id: String,
     },
+    /// A setup code was made.
+    SaveCode(Box<SetupCode>),
+    /// A code can't be fetched from its join address any more.
+    CloseJoin {
+        digest: [u8; 32],
+    },
+    /// The device that a code let in was sent its token.
+    CodeDelivered {
+        digest: [u8; 32],
+    },
+    /// Codes that ended before this are forgotten.
+    ForgetCodes {
+        before_ms: i64,
+    },
 }
 
 impl DeviceBook {
-    pub fn new(
-        devices: Vec<DeviceRecord>,
-        requests: Vec<PairingRequest>,
-        bootstrap: Vec<BootstrapToken>,
-    ) -> Self {
+    pub fn new(devices: Vec<DeviceRecord>, requests: Vec<PairingRequest>, codes: Vec<SetupCode>) -> Self {
         Self {
             devices: devices.into_iter().map(|record| (record.device_id().to_owned(), record)).collect(),
             requests: requests.into_iter().map(|asked| (asked.claim.device_id.clone(), asked)).collect(),
-            bootstrap: bootstrap.into_iter().map(|token| (*token.digest.digest(), token)).collect(),
+            codes: codes.into_iter().map(|code| (*code.digest.digest(), code)).collect(),
         }
     }
 
@@ -80,9 +92,28 @@ impl DeviceBook {
     }
 
     /// A code that is neither used nor expired.
-    pub fn bootstrap(&self, digest: &[u8; 32], now_ms: i64) -> Option<&BootstrapToken> {
-        let token = self.bootstrap.get(digest)?;
-        (token.used_at_ms.is_none() && now_ms < token.expires_at_ms).then_some(token)
+    pub fn open_code(&self, digest: &[u8; 32], now_ms: i64) -> Option<&SetupCode> {
+        self.codes.get(digest).filter(|code| code.is_open(now_ms))
+    }
+
+    /// A code by its name, whatever became of it.
+    pub fn code(&self, setup_id: &str) -> Option<&SetupCode> {
+        self.codes.values().find(|code| code.setup_id == setup_id)
+    }
+
+    /// A code by the digest of its token, whatever became of it.
+    pub fn code_of(&self, digest: &[u8; 32]) -> Option<&SetupCode> {
+        self.codes.get(digest)
+    }
+
+    /// Whether another code may be made now.
+    pub fn has_room_for_a_code(&self, now_ms: i64) -> bool {
+        self.codes.values().filter(|code| code.is_open(now_ms)).count() < MAX_CODES
+    }
+
+    /// Whether there are codes that ended before this.
+    pub fn has_codes_before(&self, before_ms: i64) -> bool {
+        self.codes.values().any(|code| code.expires_at_ms < before_ms)
     }
 
     /// Notes that a waiting device asked again: its request lives on under the same id.
@@ -116,8 +147,14 @@ impl DeviceBook {
                 if answers.is_some() {
                     self.requests.remove(&device_id);
                 }
-                if let Some(used) = consumes.and_then(|digest| self.bootstrap.get_mut(&digest)) {
-                    used.used_at_ms = Some(now_ms);
+                if let Some(code) = consumes.and_then(|digest| self.codes.get_mut(&digest)) {
+                    code.join_open = false;
+                    code.used = Some(Used {
+                        at_ms: now_ms,
+                        device_id: device_id.clone(),
+                        device_name: record.claim.display_name.clone(),
+                        delivered: false,
+                    });
                 }
                 self.devices.insert(device_id, *record);
             }
@@ -131,6 +168,20 @@ impl DeviceBook {
                 self.devices.remove(&device_id);
                 self.requests.remove(&device_id);
             }
+            Change::SaveCode(code) => {
+                self.codes.insert(*code.digest.digest(), *code);
+            }
+            Change::CloseJoin { digest } => {
+                if let Some(code) = self.codes.get_mut(&digest) {
+                    code.join_open = false;
+                }
+            }
+            Change::CodeDelivered { digest } => {
+                if let Some(used) = self.codes.get_mut(&digest).and_then(|code| code.used.as_mut()) {
+                    used.delivered = true;
+                }
+            }
+            Change::ForgetCodes { before_ms } => self.codes.retain(|_, code| code.expires_at_ms >= before_ms),
         }
     }
 }

@@ -3,7 +3,11 @@
 mod admit;
 mod book;
 mod manage;
+mod proof;
 mod record;
+mod setup;
+mod setup_code;
+mod ssh;
 mod ticket;
 mod token;
 mod view;
@@ -17,9 +21,9 @@ pub use manage::{
     ApproveRequest, CallerRights, Closing, ForgetNode, ListDevices, ManageError, RejectRequest, RemoveDevice,
     RenameDevice, RevokeToken, RotateToken, Rotated,
 };
-pub use record::{
-    Approval, BootstrapToken, DeviceClaim, DeviceRecord, PairingRequest, REQUEST_LIFETIME_MS, TokenRecord,
-};
+pub use record::{Approval, DeviceClaim, DeviceRecord, PairingRequest, REQUEST_LIFETIME_MS, TokenRecord};
+pub use setup::{CodeDelivered, CodeOutcome, MintCode, MintError, Minted, RedeemJoin, SetupStatus};
+pub use setup_code::{CODE_LIFETIME_MS, Seed, SetupCode, Used};
 pub use ticket::Ticket;
 pub use token::{IssuedToken, TokenKey};
 pub use view::{DeviceList, DeviceView};
@@ -30,9 +34,10 @@ use crate::gateway::Gateway;
 use crate::settings::Settings;
 use crate::store::{DeviceSeen, StoreError, now_ms};
 use actix::{
-    Actor, ActorContext, ActorFutureExt, AsyncContext, AtomicResponse, Context, StreamHandler, WrapFuture,
-    fut,
+    Actor, ActorContext, ActorFuture, ActorFutureExt, AsyncContext, AtomicResponse, Context, StreamHandler,
+    WrapFuture, fut,
 };
+use proof::{Probe, Probes};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -56,6 +61,8 @@ pub struct Devices {
     key: TokenKey,
     book: DeviceBook,
     tickets: Tickets,
+    probes: Probes,
+    probe: Probe,
     /// Devices whose "last seen" is not on the disk yet.
     unsaved: HashSet<String>,
     settings: Arc<Settings>,
@@ -69,9 +76,17 @@ impl Devices {
             key,
             book: DeviceBook::default(),
             tickets: Tickets::default(),
+            probes: Probes::default(),
+            probe: ssh::probe,
             unsaved: HashSet::new(),
             settings,
         }
+    }
+
+    /// With something else than ssh to read keys with.
+    #[cfg(test)]
+    fn probing_with(self, probe: Probe) -> Self {
+        Self { probe, ..self }
     }
 
     fn ready<T: 'static>(&self, answer: T) -> Respond<T> {
@@ -88,14 +103,39 @@ impl Devices {
         T: 'static,
         E: From<StoreError> + 'static,
     {
+        AtomicResponse::new(Box::pin(self.stored(change, then)))
+    }
+
+    /// The same for a step whose outcome nobody waits for: what goes wrong with it is in the log.
+    fn store_and(&self, change: Change, then: impl FnOnce(&mut Self) + 'static) -> Respond<()> {
+        let stored = self.stored(change, move |devices| {
+            then(devices);
+            Ok::<_, StoreError>(())
+        });
+        AtomicResponse::new(Box::pin(stored.map(|outcome, _, _| {
+            if let Err(error) = outcome {
+                tracing::error!(%error, "a change of devices could not be stored");
+            }
+        })))
+    }
+
+    fn stored<T, E>(
+        &self,
+        change: Change,
+        then: impl FnOnce(&mut Self) -> Result<T, E> + 'static,
+    ) -> impl ActorFuture<Self, Output = Result<T, E>> + 'static
+    where
+        T: 'static,
+        E: From<StoreError> + 'static,
+    {
         let store = self.gateway.store.clone();
         let stored = change.clone();
         let write = async move { store.change_devices(stored).await };
-        AtomicResponse::new(Box::pin(write.into_actor(self).map(move |outcome, devices, _| {
+        write.into_actor(self).map(move |outcome, devices: &mut Self, _: &mut _| {
             outcome?;
             devices.book.apply(change, now_ms());
             then(devices)
-        })))
+        })
     }
 
     fn tell_resolved(&self, request_id: &str, device_id: &str, decision: &str) {
@@ -160,10 +200,12 @@ impl Devices {
 
     fn sweep(&mut self) {
         self.tickets.sweep();
+        self.probes.forget(|request_id| self.book.request(request_id, now_ms()).is_none());
         for expired in self.book.expired(now_ms()) {
             tracing::info!(request = %expired.request_id, "pairing request expired");
             self.drop_request(&expired);
         }
+        self.forget_old_codes();
         self.save_seen();
     }
 

@@ -194,6 +194,12 @@ impl DeviceRecord {
         (!record.roles.is_empty()).then_some(record)
     }
 
+    /// Whether its owner vouched for it so firmly that what it first offers as a node needs no second approval: an
+    /// admin made the code that it showed, or its key was read on a machine of the owner's.
+    pub fn is_vouched_for(&self) -> bool {
+        matches!(self.approved_via.as_str(), "bootstrap" | "ssh-verified")
+    }
+
     fn align_token_scopes(&mut self) {
         for token in self.tokens.iter_mut().filter(|token| token.role == Role::Operator) {
             token.scopes = self.scopes.clone();
@@ -207,18 +213,7 @@ pub struct Approval<'a> {
     pub claim: &'a DeviceClaim,
     pub roles: &'a [Role],
     pub scopes: &'a Scopes,
-    /// `silent`, `owner` or `bootstrap`.
+    /// `silent`, `owner`, `bootstrap`, `trusted-cidr` or `ssh-verified`.
     pub via: &'a str,
     pub now_ms: i64,
-}
-
-/// A code that lets one device in once, without another secret.
-#[derive(Debug, Clone)]
-pub struct BootstrapToken {
-    pub setup_id: String,
-    pub digest: SecretDigest,
-    pub role: Role,
-    pub scopes: Scopes,
-    pub expires_at_ms: i64,
-    pub used_at_ms: Option<i64>,
 }

@@ -89,6 +89,9 @@ async fn decide(gateway: &Gateway, connection: &NodeConnection) -> Result<(), St
             resolved(gateway, &unneeded.request_id, &unneeded.node_id, "rejected");
             Ok(())
         }
+        (Wish::Waiting(request), _) if is_granted_unasked(gateway, connection, &record) => {
+            grant(gateway, record, &request.request_id, request.surface).await.map(drop)
+        }
         (Wish::Waiting(request), _) => {
             gateway.store.save_node_request(record.clone(), request.clone()).await?;
             announce(&record, &request);
@@ -150,11 +153,11 @@ async fn ask(
     old: Option<SurfaceRequest>,
     new: SurfaceRequest,
 ) -> Result<(), StoreError> {
-    let settings = gateway.settings.get();
-    if connection.local && settings.gateway.nodes.pairing.approve_local_surface {
-        tracing::info!(node = %record.node_id, "surface of a local node approved by configuration");
-        let request_id = new.request_id.clone();
-        return grant(gateway, record, &request_id, new.surface).await.map(drop);
+    if is_granted_unasked(gateway, connection, &record) {
+        if let Some(old) = old {
+            resolved(gateway, &old.request_id, &old.node_id, "rejected");
+        }
+        return grant(gateway, record, &new.request_id, new.surface).await.map(drop);
     }
     gateway.store.save_node_request(record.clone(), new.clone()).await?;
     if let Some(old) = old {
@@ -164,6 +167,18 @@ async fn ask(
     set_request(gateway, &record.node_id, Some(new.clone()));
     gateway.broadcast("node.pair.requested", &record.pending_view(&new), Audience::Scope(Scope::Pairing));
     Ok(())
+}
+
+/// Whether this node gets what it asks for without a question.
+fn is_granted_unasked(gateway: &Gateway, connection: &NodeConnection, record: &NodeRecord) -> bool {
+    let settings = gateway.settings.get();
+    let by_settings = connection.local && settings.gateway.nodes.pairing.approve_local_surface;
+    // The first only: what a node adds later is a wish like any other.
+    let vouched_for = connection.vouched_for && record.approved.is_none();
+    if by_settings || vouched_for {
+        tracing::info!(node = %record.node_id, by_settings, vouched_for, "node surface approved without asking");
+    }
+    by_settings || vouched_for
 }
 
 /// Says in the log what the owner must type, since a newcomer looks there first.

@@ -173,6 +173,7 @@ pub fn arrive(gateway: &Gateway, caller: &Caller, declared: NodeDeclaration) {
         permissions: declared.permissions,
         path_env: declared.path_env,
         local: caller.local,
+        vouched_for: caller.vouched_for,
         connected_at_ms: caller.connected_at_ms,
         published: Mutex::new(Published::default()),
     };

@@ -35,6 +35,8 @@ pub struct NodeConnection {
     pub permissions: BTreeMap<String, bool>,
     pub path_env: Option<String>,
     pub local: bool,
+    /// Whether what it first declares needs no approval of its own.
+    pub vouched_for: bool,
     pub connected_at_ms: i64,
     /// Tools and skills the node publishes to the agent, as it sent them.
     pub published: Mutex<Published>,

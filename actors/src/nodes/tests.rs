@@ -57,6 +57,7 @@ fn caller(role: Role, conn_id: &str, device_id: Option<&str>, scopes: &[&str]) -
         caps: vec!["system".into()],
         device_id: device_id.map(str::to_owned),
         local: true,
+        vouched_for: false,
         peer: "127.0.0.1".parse().unwrap(),
         auth_method: AuthMethod::Token,
         outbound,

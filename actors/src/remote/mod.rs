@@ -1,6 +1,7 @@
 //! Ways to reach the gateway from elsewhere that it looks after itself.
 
 pub mod discovery;
+pub mod reach;
 pub mod tailscale;
 mod whereabouts;
 

@@ -10,6 +10,7 @@ mod channels;
 mod chat;
 pub mod config;
 mod device;
+mod device_setup;
 mod exec_approvals;
 mod history;
 mod logs;
@@ -51,6 +52,7 @@ pub const EVENTS: &[&str] = &[
     "device.pair.requested",
     "device.pair.resolved",
     "device.pair.changed",
+    "device.pair.setup.completed",
     "exec.approval.requested",
     "exec.approval.resolved",
     "outbox.unknown",
@@ -69,6 +71,7 @@ const FAMILIES: &[&[Method]] = &[
     logs::METHODS,
     audit::METHODS,
     device::METHODS,
+    device_setup::METHODS,
     channels::METHODS,
     message::METHODS,
     agents::METHODS,

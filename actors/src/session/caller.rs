@@ -21,6 +21,8 @@ pub struct Caller {
     pub device_id: Option<String>,
     /// Whether it is on the gateway's own host, with no proxy between.
     pub local: bool,
+    /// Whether its owner vouched for its device: see `DeviceRecord::is_vouched_for`.
+    pub vouched_for: bool,
     pub peer: IpAddr,
     pub auth_method: AuthMethod,
     pub outbound: Outbound,

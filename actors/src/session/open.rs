@@ -3,6 +3,7 @@
 use super::presence::presence;
 use super::{Caller, Registration};
 use crate::Gateway;
+use crate::devices::CodeDelivered;
 use crate::events::{Audience, Broadcast};
 use crate::nodes::{self, NodeDeclaration};
 use crate::rpc::{self, Call, Refused};
@@ -31,6 +32,8 @@ pub(super) struct Open {
     gateway: Gateway,
     caller: Arc<Caller>,
     announced: bool,
+    /// The setup code that it came in with.
+    joined_with: Option<[u8; 32]>,
     in_flight: Rc<InFlight>,
     misuse: u32,
     _registration: Registration,
@@ -43,12 +46,13 @@ struct InFlight {
 }
 
 impl Open {
-    pub(super) fn new(gateway: &Gateway, caller: Arc<Caller>) -> Self {
+    pub(super) fn new(gateway: &Gateway, caller: Arc<Caller>, joined_with: Option<[u8; 32]>) -> Self {
         let registration = gateway.connections.register(Arc::clone(&caller));
         Self {
             gateway: gateway.clone(),
             caller,
             announced: false,
+            joined_with,
             in_flight: Rc::default(),
             misuse: 0,
             _registration: registration,
@@ -71,6 +75,9 @@ impl Open {
                 path_env: params.path_env,
             };
             nodes::arrive(&self.gateway, &self.caller, declared);
+        }
+        if let Some(code) = self.joined_with.take() {
+            self.gateway.devices.tell(CodeDelivered(code));
         }
         self.presence_changed();
     }

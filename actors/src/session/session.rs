@@ -7,7 +7,7 @@ use super::{Caller, FrameLimit, Outbound};
 use crate::Gateway;
 use crate::auth::budget::PreAuthPermit;
 use crate::auth::{AuthPolicy, Peer};
-use crate::devices::{Admission, Admit, Refusal};
+use crate::devices::{Admission, Admit, DeviceRecord, IssuedToken, Refusal, TokenRecord};
 use crate::store::now_ms;
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, MailboxError, Message, WrapFuture,
@@ -19,7 +19,7 @@ use std::time::Duration;
 use tidegate_protocol::ErrorShape;
 use tidegate_protocol::connect::{Challenge, ConnectParams};
 use tidegate_protocol::frame::{self, FrameError, Request};
-use tidegate_protocol::hello::HelloAuth;
+use tidegate_protocol::hello::{HelloAuth, RoleToken};
 use tidegate_protocol::limits::{
     HANDSHAKE_TIMEOUT, MAX_PENDING_HANDSHAKE_FRAMES, MAX_PREAUTH_PAYLOAD, PING_INTERVAL, close,
 };
@@ -186,6 +186,7 @@ impl Session {
             caps: params.caps.clone(),
             device_id: admission.device.as_ref().map(|device| device.device_id().to_owned()),
             local: admission.local,
+            vouched_for: admission.device.as_ref().is_some_and(DeviceRecord::is_vouched_for),
             peer: self.peer.addr,
             auth_method: admission.method,
             outbound: self.outbound.clone(),
@@ -199,9 +200,10 @@ impl Session {
             method: Some(admission.method),
             issued_at_ms: admission.issued_at_ms,
             device_token: admission.device_token.map(|token| token.expose().to_owned()),
+            device_tokens: admission.other_tokens.iter().map(role_token).collect(),
         };
         // Registered before the hello goes out, so that a revocation from now on finds it.
-        let open = Open::new(&self.gateway, Arc::clone(&caller));
+        let open = Open::new(&self.gateway, Arc::clone(&caller), admission.joined_with);
         if caller.is_revoked() {
             return self.close(close::DEVICE_REMOVED, "device removed", context);
         }
@@ -335,5 +337,14 @@ impl Drop for Session {
         if !self.outbound.is_closing() {
             self.outbound.close(close::NORMAL, "");
         }
+    }
+}
+
+fn role_token((token, record): &(IssuedToken, TokenRecord)) -> RoleToken {
+    RoleToken {
+        device_token: token.expose().to_owned(),
+        role: record.role,
+        scopes: record.scopes.clone(),
+        issued_at_ms: record.issued_at_ms(),
     }
 }

@@ -46,6 +46,7 @@ pub struct Settings {
     pub messages: MessagesSettings,
     pub tools: ToolsSettings,
     pub logging: LoggingSettings,
+    pub plugins: PluginsSettings,
 }
 
 /// `channels`.
@@ -53,6 +54,35 @@ pub struct Settings {
 #[serde(default)]
 pub struct ChannelsSettings {
     pub telegram: Option<TelegramSettings>,
+}
+
+/// `plugins`: of OpenClaw's plugins, what Tidegate has built in.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PluginsSettings {
+    pub entries: PluginEntries,
+}
+
+/// `plugins.entries`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct PluginEntries {
+    pub device_pair: DevicePairPlugin,
+}
+
+/// `plugins.entries.device-pair`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct DevicePairPlugin {
+    pub config: DevicePairSettings,
+}
+
+/// `plugins.entries.device-pair.config`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct DevicePairSettings {
+    /// Where other machines reach this gateway, for setup codes.
+    pub public_url: Option<String>,
 }
 
 /// A JSON value's type in words, for messages that must not repeat the value.

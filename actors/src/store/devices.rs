@@ -1,11 +1,11 @@
-//! `devices`, `device_tokens`, `device_requests`, `bootstrap_tokens`.
+//! `devices`, `device_tokens`, `device_requests`, `setup_codes`.
 
 use super::{Store, StoreError, now_ms};
 use crate::auth::SecretDigest;
-use crate::devices::{BootstrapToken, Change, DeviceBook, DeviceRecord, PairingRequest, TokenRecord};
+use crate::devices::{Change, DeviceBook, DeviceRecord, PairingRequest, SetupCode, TokenRecord, Used};
 use rusqlite::{Connection, Row, params};
 use serde::de::DeserializeOwned;
-use tidegate_protocol::{Role, Scopes};
+use tidegate_protocol::Role;
 
 /// When a device was last here.
 #[derive(Debug, Clone)]
@@ -32,8 +32,7 @@ impl Store {
                 }
             }
             let requests = all(db, "SELECT * FROM device_requests", request)?;
-            let codes = "SELECT * FROM bootstrap_tokens WHERE used_at IS NULL";
-            Ok(DeviceBook::new(devices, requests, all(db, codes, bootstrap)?))
+            Ok(DeviceBook::new(devices, requests, all(db, "SELECT * FROM setup_codes", code)?))
         })
         .await
     }
@@ -46,7 +45,7 @@ impl Store {
         self.write(move |db| match &change {
             Change::SaveDevice { record, answers, consumes } => {
                 if let Some(digest) = consumes {
-                    consume(db, digest)?;
+                    consume(db, digest, record)?;
                 }
                 if answers.is_some() {
                     db.execute("DELETE FROM device_requests WHERE device_id = ?1", [record.device_id()])?;
@@ -61,6 +60,19 @@ impl Store {
             Change::RemoveDevice { device_id } => {
                 db.execute("DELETE FROM device_requests WHERE device_id = ?1", [device_id])?;
                 db.execute("DELETE FROM devices WHERE device_id = ?1", [device_id])?;
+                Ok(())
+            }
+            Change::SaveCode(code) => save_code(db, code),
+            Change::CloseJoin { digest } => {
+                db.execute("UPDATE setup_codes SET join_open = 0 WHERE digest = ?1", [digest])?;
+                Ok(())
+            }
+            Change::CodeDelivered { digest } => {
+                db.execute("UPDATE setup_codes SET delivered = 1 WHERE digest = ?1", [digest])?;
+                Ok(())
+            }
+            Change::ForgetCodes { before_ms } => {
+                db.execute("DELETE FROM setup_codes WHERE expires_at < ?1", [before_ms])?;
                 Ok(())
             }
         })
@@ -92,12 +104,31 @@ impl Store {
 }
 
 /// Uses a code up; a second use, even at the same moment, finds it used.
-fn consume(db: &Connection, digest: &[u8; 32]) -> Result<(), StoreError> {
+fn consume(db: &Connection, digest: &[u8; 32], by: &DeviceRecord) -> Result<(), StoreError> {
     let used = db.execute(
-        "UPDATE bootstrap_tokens SET used_at = ?2 WHERE digest = ?1 AND used_at IS NULL",
-        params![digest, now_ms()],
+        "UPDATE setup_codes SET used_at = ?2, device_id = ?3, device_name = ?4, join_open = 0
+         WHERE digest = ?1 AND used_at IS NULL",
+        params![digest, now_ms(), by.device_id(), by.claim.display_name],
     )?;
     if used == 1 { Ok(()) } else { Err(rusqlite::Error::QueryReturnedNoRows.into()) }
+}
+
+fn save_code(db: &Connection, code: &SetupCode) -> Result<(), StoreError> {
+    db.execute(
+        "INSERT INTO setup_codes (digest, setup_id, access, url, tls_fingerprint, join_open, created_at, expires_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        params![
+            code.digest.digest(),
+            code.setup_id,
+            code.access.as_str(),
+            code.url,
+            code.tls_fingerprint,
+            code.join_open,
+            code.created_at_ms,
+            code.expires_at_ms,
+        ],
+    )?;
+    Ok(())
 }
 
 fn save_device(db: &Connection, record: &DeviceRecord) -> Result<(), StoreError> {
@@ -196,20 +227,38 @@ fn request(row: &Row<'_>) -> Result<PairingRequest, StoreError> {
     Ok(PairingRequest { asked_at_ms: row.get("asked_at")?, ..asked })
 }
 
-fn bootstrap(row: &Row<'_>) -> Result<BootstrapToken, StoreError> {
-    Ok(BootstrapToken {
+fn code(row: &Row<'_>) -> Result<SetupCode, StoreError> {
+    let (used_at, device_id) =
+        (row.get::<_, Option<i64>>("used_at")?, row.get::<_, Option<String>>("device_id")?);
+    let used = match used_at.zip(device_id) {
+        Some((at_ms, device_id)) => Some(Used {
+            at_ms,
+            device_id,
+            device_name: row.get("device_name")?,
+            delivered: row.get("delivered")?,
+        }),
+        None => None,
+    };
+    Ok(SetupCode {
         setup_id: row.get("setup_id")?,
         digest: SecretDigest::from_digest(row.get("digest")?),
-        role: role(row)?,
-        scopes: json::<Scopes>(row, "scopes")?,
+        access: named(row, "access")?,
+        url: row.get("url")?,
+        tls_fingerprint: row.get("tls_fingerprint")?,
+        join_open: row.get("join_open")?,
+        created_at_ms: row.get("created_at")?,
         expires_at_ms: row.get("expires_at")?,
-        used_at_ms: row.get("used_at")?,
+        used,
     })
 }
 
 /// Roles are stored as they are named on the wire.
 fn role(row: &Row<'_>) -> Result<Role, StoreError> {
-    let name: String = row.get("role")?;
+    named(row, "role")
+}
+
+fn named<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> Result<T, StoreError> {
+    let name: String = row.get(column)?;
     Ok(serde_json::from_value(serde_json::Value::from(name))?)
 }
 

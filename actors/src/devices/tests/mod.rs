@@ -2,8 +2,10 @@
 
 mod manage;
 mod pairing;
+mod setup;
 mod table;
 
+use super::proof::{Identity, ProbeError};
 use super::*;
 use crate::auth::{AuthPolicy, RequestHead, classify};
 use crate::session::{Caller, Outbound, Outgoing, Outgoings, Registration};
@@ -17,9 +19,9 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use tidegate_protocol::Role;
 use tidegate_protocol::connect::{Challenge, ConnectParams};
 use tidegate_protocol::device_auth::{DeviceKey, Statement};
-use tidegate_protocol::{Role, Scopes};
 
 pub(super) const SECRET: &str = "correct horse battery staple";
 pub(super) const OWN_PAGE: &str = "http://127.0.0.1:18789";
@@ -44,7 +46,13 @@ impl Door {
     }
 
     fn on(gateway: Gateway) -> Self {
-        let devices = Devices::new(gateway.clone(), TokenKey::from_bytes(&[7; 32])).start();
+        Self::on_with(gateway, |_| Box::pin(async { Err(ProbeError::TimedOut) }))
+    }
+
+    /// With something that answers instead of ssh.
+    fn on_with(gateway: Gateway, probe: Probe) -> Self {
+        let devices =
+            Devices::new(gateway.clone(), TokenKey::from_bytes(&[7; 32])).probing_with(probe).start();
         Self { gateway, devices, local: "127.0.0.1:18789" }
     }
 
@@ -108,6 +116,7 @@ impl Door {
             caps: vec![],
             device_id: admission.device.as_ref().map(|record| record.device_id().to_owned()),
             local: admission.local,
+            vouched_for: false,
             peer: visit.from.parse().unwrap(),
             auth_method: admission.method,
             outbound,

@@ -118,34 +118,6 @@ async fn requests_expire() {
 }
 
 #[actix::test]
-async fn a_setup_code_lets_one_device_in_once() {
-    let door = Door::token();
-    let code = BootstrapToken {
-        setup_id: "setup".into(),
-        digest: crate::auth::SecretDigest::of("the-code"),
-        role: Role::Node,
-        scopes: Scopes::none(),
-        expires_at_ms: now_ms() + 60_000,
-        used_at_ms: None,
-    };
-    let insert = move |db: &rusqlite::Connection| {
-        let values = rusqlite::params![code.digest.digest(), code.setup_id, code.expires_at_ms];
-        Ok(db.execute("INSERT INTO bootstrap_tokens VALUES (?1, ?2, 'node', '[]', 0, ?3, NULL)", values)?)
-    };
-    door.gateway.store.write(insert).await.unwrap();
-    let door = door.restarted();
-    let with_code =
-        |visit: Visit| visit.from("203.0.113.9").auth(json!({"bootstrapToken": "the-code"})).new_device();
-    let wrong_role = door.answer(&with_code(operator())).await;
-    assert!(wrong_role.contains("AUTH_BOOTSTRAP_TOKEN_INVALID"), "{wrong_role}");
-    assert_eq!(door.answer(&with_code(node())).await, "hello: +token");
-    for door in [&door, &door.restarted()] {
-        let again = door.answer(&with_code(node())).await;
-        assert!(again.contains("AUTH_BOOTSTRAP_TOKEN_INVALID"), "{again}");
-    }
-}
-
-#[actix::test]
 async fn a_network_of_nodes_may_skip_the_first_approval_and_nothing_else() {
     let mut door = Door::open(json!({
         "bind": "lan", "auth": {"mode": "token", "token": SECRET},
