@@ -1,10 +1,10 @@
 # `make test` is the whole proof: formatting, lints, every test, the documentation.
-.PHONY: bench test official fmt lint doc
+.PHONY: bench test official sshd fmt lint doc
 
 # Processes that the tests start carry this mark, so that the end of the run can see whether one stayed behind.
 export TIDEGATE_TEST_RUN := $(shell date +%s)-$(shell echo $$PPID)
 
-test: fmt lint official
+test: fmt lint official sshd
 	cargo test --locked --workspace
 	@tests/leftovers.sh
 	$(MAKE) --no-print-directory doc
@@ -12,6 +12,10 @@ test: fmt lint official
 # The official OpenClaw clients from npm, and the Node.js that they need.
 official:
 	tests/official/install.sh
+
+# The SSH server that the tests of tunnels start.
+sshd:
+	tests/sshd/install.sh
 
 fmt:
 	cargo fmt --all --check

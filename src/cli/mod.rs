@@ -17,6 +17,8 @@ mod out;
 mod pairing;
 mod sessions;
 mod status;
+mod target;
+mod tunnel;
 
 use std::process::ExitCode;
 
@@ -43,6 +45,7 @@ Examples:
   tidegate agent --message \"/nodes\"            ask the agent
   tidegate nodes invoke --node pi --command system.which --params '{\"bins\":[\"git\"]}'
   tidegate logs --follow
+  tidegate status --ssh user@gateway-host      ask a gateway elsewhere
   tidegate config set agents.defaults.model anthropic/claude-sonnet-4-5
 
 Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 69 gateway unreachable,
@@ -74,6 +77,8 @@ enum Command {
     Logs(logs::Args),
     /// The config file
     Config(configuration::Args),
+    /// Hold an SSH tunnel to a gateway open
+    Tunnel(tunnel::Args),
     /// Be a node: offer this machine to a gateway
     Node(node::Args),
 }
@@ -132,6 +137,7 @@ async fn ask(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Message(args) => message::run(context, args).await,
         Command::Logs(args) => logs::run(context, args).await,
         Command::Config(args) => configuration::run(context, args),
+        Command::Tunnel(args) => tunnel::run(context, args).await,
         Command::Node(_) => Err(Failure::usage("`node` has a runtime of its own")),
     }
 }

@@ -2,7 +2,7 @@
 
 use clap::{Args as ClapArgs, Subcommand};
 
-use super::{Context, Failure};
+use super::{Context, Failure, target};
 use crate::{
     node_host::{self, NodeHostError, NodeRun},
     telemetry::{Log, LogOptions},
@@ -20,12 +20,14 @@ enum Command {
 Examples:
   tidegate node run
   tidegate node run --display-name kitchen --commands system.run,system.which
+  TIDEGATE_GATEWAY_TOKEN=... tidegate node run --ssh user@gateway-host
   TIDEGATE_GATEWAY_TOKEN=... tidegate node run --host gateway.lan --tls-fingerprint SHA256")]
     Run(NodeRun),
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result<(), Failure> {
-    let Command::Run(args) = args.command;
+    let Command::Run(mut args) = args.command;
+    args.route = target::for_node(context, &args)?;
     let place = context.place()?;
     let _log = Log::start(LogOptions::foreground(context.globals.verbose))
         .map_err(|error| Failure::failed(format!("can't start the log: {error}")))?;

@@ -46,6 +46,7 @@ impl Place {
             }
         };
         text(&mut settings.logging.file);
+        text(&mut settings.gateway.remote.ssh_identity);
         text(&mut settings.agents.defaults.workspace);
         for entry in settings.agents.entries.values_mut().chain(&mut settings.agents.list) {
             text(&mut entry.workspace);

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::NodeHostError;
 use crate::{
-    client::{DEFAULT_PORT, Endpoint, Pin},
+    client::{Credentials, DEFAULT_PORT, Endpoint, Pin, ssh::TunnelOptions},
     config::Environment,
 };
 
@@ -18,9 +18,9 @@ use crate::{
 /// off, "security":"allowlist" runs only what agents.NAME.allowlist names, "ask":"on-miss" has the rest approved first.
 #[derive(Debug, Clone, Default, Args)]
 pub struct NodeRun {
-    /// Host of the gateway
-    #[arg(long, default_value = "127.0.0.1")]
-    pub host: String,
+    /// Host of the gateway [default: the config's gateway.remote in mode "remote", else 127.0.0.1]
+    #[arg(long)]
+    pub host: Option<String>,
     /// Port of the gateway [default: 18789]
     #[arg(long)]
     pub port: Option<u16>,
@@ -45,11 +45,37 @@ pub struct NodeRun {
     /// Declare all commands again
     #[arg(long)]
     pub all_commands: bool,
+    /// Where the gateway is, when it isn't host and port that say so.
+    #[arg(skip)]
+    pub route: Option<NodeRoute>,
+}
+
+/// A gateway that `--ssh` or the config names.
+#[derive(Debug, Clone)]
+pub struct NodeRoute {
+    pub endpoint: Endpoint,
+    /// The tunnel that has to be open first.
+    pub ssh: Option<TunnelOptions>,
+    /// For a device that this gateway has given no token yet.
+    pub credentials: Credentials,
 }
 
 impl NodeRun {
+    /// Whether options or environment say which gateway.
+    pub fn names_a_gateway(&self, env: &Environment) -> bool {
+        self.host.is_some()
+            || self.port.is_some()
+            || self.context_path.is_some()
+            || self.tls
+            || self.tls_fingerprint.is_some()
+            || env.setting("GATEWAY_PORT").is_some()
+    }
+
     /// Where the gateway is.
     pub(super) fn endpoint(&self, env: &Environment) -> Result<Endpoint, NodeHostError> {
+        if let Some(route) = &self.route {
+            return Ok(route.endpoint.clone());
+        }
         let port = match (self.port, env.setting("GATEWAY_PORT")) {
             (Some(port), _) => port,
             (None, Some((name, value))) => {
@@ -57,7 +83,8 @@ impl NodeRun {
             }
             (None, None) => DEFAULT_PORT,
         };
-        let host = self.host.trim().trim_start_matches('[').trim_end_matches(']');
+        let host =
+            self.host.as_deref().unwrap_or("127.0.0.1").trim().trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() || host.contains("://") {
             return Err(NodeHostError::Options(
                 "--host takes a host name or an address, not a URL".to_owned(),

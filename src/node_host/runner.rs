@@ -19,8 +19,10 @@ use super::{
     work::Work,
 };
 use crate::{
-    client::{Backoff, Client, ClientError, ConnectOptions, Credentials, DeviceIdentity, Endpoint, Events},
-    config::{self, Environment, Flags, Place},
+    client::{
+        Backoff, Client, ClientError, ConnectOptions, Credentials, DeviceIdentity, Events, ssh::Keeper,
+    },
+    config::{self, ConfigError, Environment, Flags, Place},
 };
 
 /// Running commands get this long to end when the host stops.
@@ -72,6 +74,8 @@ fn stop_signal() -> std::io::Result<watch::Receiver<bool>> {
 pub(super) struct Runner {
     state: NodeState,
     options: ConnectOptions,
+    /// Opens the way to the gateway, where there is one to open.
+    tunnel: Option<Keeper>,
     device: Arc<DeviceIdentity>,
     surface: Surface,
     secrets: Secrets,
@@ -86,6 +90,14 @@ pub(super) struct Runner {
 impl Runner {
     pub(super) fn new(args: NodeRun, place: &Place, env: &Environment) -> Result<Self, NodeHostError> {
         let endpoint = args.endpoint(env)?;
+        let secrets = match &args.route {
+            Some(route) => Secrets::find(env, || Ok(pair_of(&route.credentials)))?,
+            None => Secrets::find(env, || match endpoint.is_loopback() {
+                true => local_secret(place, env),
+                false => Ok(None),
+            })?,
+        };
+        let tunnel = args.route.as_ref().and_then(|route| route.ssh.clone()).map(Keeper::new);
         let mut state = NodeState::open(&place.state.node_host())?;
         let device = Arc::new(DeviceIdentity::load_or_create(&place.state.node_identity())?);
         let surface = remember(&mut state, &args)?;
@@ -95,7 +107,6 @@ impl Runner {
         options.caps.clone_from(&surface.caps);
         options.commands.clone_from(&surface.commands);
         options.path_env = env::var("PATH").ok().filter(|path| !path.is_empty());
-        let secrets = Secrets::find(&endpoint, place, env);
         let link = Link::new(device.id().to_owned());
         let folder = env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
         let host = Arc::new(Host::new(place.state.root(), folder, env.home(), link.clone()));
@@ -104,6 +115,7 @@ impl Runner {
         Ok(Self {
             state,
             options,
+            tunnel,
             device,
             surface,
             secrets,
@@ -156,6 +168,9 @@ impl Runner {
 
     /// Connects with the best credentials there are.
     async fn connect(&mut self) -> Result<(Client, Events), ClientError> {
+        if let (Some(tunnel), Some(via)) = (&mut self.tunnel, &mut self.options.endpoint.via) {
+            via.port = tunnel.port().await?;
+        }
         let url = self.options.endpoint.to_string();
         let stored = self.state.token(&url, self.device.id());
         self.options.auth = self.secrets.choose(stored.as_deref());
@@ -253,17 +268,19 @@ fn remember(state: &mut NodeState, args: &NodeRun) -> Result<Surface, NodeHostEr
 struct Secrets {
     /// From the environment: meant for this run.
     given: Option<Credentials>,
-    /// Of the gateway on this machine.
-    local: Option<Credentials>,
+    /// Of the gateway on this machine, which goes to that one only; or what the config has for a remote one.
+    fallback: Option<Credentials>,
 }
 
 impl Secrets {
-    fn find(endpoint: &Endpoint, place: &Place, env: &Environment) -> Self {
+    fn find(
+        env: &Environment,
+        fallback: impl FnOnce() -> Result<Option<Credentials>, NodeHostError>,
+    ) -> Result<Self, NodeHostError> {
         let setting = |name: &str| env.setting(name).map(|(_, value)| value.to_owned());
         let given = pair(setting("GATEWAY_TOKEN"), setting("GATEWAY_PASSWORD"));
-        // The local gateway's secret goes to the local gateway only.
-        let local = (given.is_none() && endpoint.is_loopback()).then(|| local_secret(place, env)).flatten();
-        Self { given, local }
+        let fallback = if given.is_none() { fallback()? } else { None };
+        Ok(Self { given, fallback })
     }
 
     fn choose(&self, stored: Option<&str>) -> Credentials {
@@ -272,14 +289,19 @@ impl Secrets {
         }
         match stored {
             Some(token) => Credentials { device_token: Some(token.to_owned()), ..Credentials::default() },
-            None => self.local.clone().unwrap_or_default(),
+            None => self.fallback.clone().unwrap_or_default(),
         }
     }
 }
 
-fn local_secret(place: &Place, env: &Environment) -> Option<Credentials> {
+/// `gateway.remote` has no say here: a node is told its gateway by host and port.
+fn local_secret(place: &Place, env: &Environment) -> Result<Option<Credentials>, NodeHostError> {
     let configured = match config::load(place, env, &Flags::default()) {
         Ok(loaded) => {
+            // A secret that is configured and can't be had is not made up for by another one.
+            if let Some(issue) = loaded.missing.iter().find(|issue| issue.path.starts_with("gateway.auth.")) {
+                return Err(ConfigError::Refused(issue.to_string()).into());
+            }
             let auth = &loaded.settings.gateway.auth;
             let text = |secret: &Option<_>| {
                 secret.as_ref().map(|secret: &tidegate_actors::settings::Secret| secret.expose().to_owned())
@@ -291,10 +313,14 @@ fn local_secret(place: &Place, env: &Environment) -> Option<Credentials> {
             None
         }
     };
-    configured.or_else(|| {
+    Ok(configured.or_else(|| {
         let token = config::token::stored(&place.state).ok().flatten()?;
         pair(Some(token.expose().to_owned()), None)
-    })
+    }))
+}
+
+fn pair_of(credentials: &Credentials) -> Option<Credentials> {
+    pair(credentials.token.clone(), credentials.password.clone())
 }
 
 fn pair(token: Option<String>, password: Option<String>) -> Option<Credentials> {

@@ -31,3 +31,4 @@ mod security_credentials;
 mod security_http;
 mod startup;
 mod telegram;
+mod tunnel;

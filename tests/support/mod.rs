@@ -13,6 +13,7 @@ pub mod official;
 pub mod patience;
 pub mod ports;
 pub mod schema;
+pub mod sshd;
 pub mod wire;
 pub mod world;
 
@@ -21,4 +22,5 @@ pub use gateway::{Gateway, Setup};
 pub use identity::Identity;
 pub use node::Node;
 pub use patience::{eventually, within};
+pub use sshd::Sshd;
 pub use wire::{Incoming, Socket, Upgrade};

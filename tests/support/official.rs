@@ -55,11 +55,17 @@ impl Official {
         Self::configured(world.gateway.port, &world.gateway.token(), channels)
     }
 
+    /// A client of a gateway elsewhere: mode remote, address, shared token.
+    pub fn remote(url: &str, token: &str) -> Self {
+        let remote = json!({"gateway": {"mode": "remote", "remote": {"url": url, "token": token}}});
+        Self::configured(0, token, remote)
+    }
+
     fn configured(port: u16, token: &str, extra: Value) -> Self {
         let official = Self { home: tempfile::tempdir().unwrap(), port, token: token.into() };
         fs::create_dir_all(official.state()).unwrap();
         let mut config = json!({
-            "gateway": {"mode": "local", "port": port, "auth": {"mode": "token", "token": token}},
+            "gateway": {"mode": "local", "port": if port == 0 { 18_789 } else { port }, "auth": {"mode": "token", "token": token}},
             "update": {"checkOnStart": false},
         });
         merge(&mut config, extra);
@@ -110,9 +116,14 @@ impl Official {
 
     /// Starts `openclaw node run` in the foreground; it ends with the returned handle.
     pub fn node_host(&self, name: &str) -> NodeHost {
+        self.node_host_at("127.0.0.1", self.port, name)
+    }
+
+    /// The same for a gateway at another address.
+    pub fn node_host_at(&self, host: &str, port: u16, name: &str) -> NodeHost {
         let log = File::options().create(true).append(true).open(self.node_log()).unwrap();
-        let port = self.port.to_string();
-        let args = ["node", "run", "--host", "127.0.0.1", "--port", &port, "--display-name", name];
+        let port = port.to_string();
+        let args = ["node", "run", "--host", host, "--port", &port, "--display-name", name];
         let mut command = self.command(&args);
         command.env("OPENCLAW_GATEWAY_TOKEN", &self.token);
         command.stdout(log.try_clone().unwrap()).stderr(log).process_group(0);

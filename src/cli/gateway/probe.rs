@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{Context, Failure, context::Target, out},
+    cli::{Context, Failure, out, target::Target},
     client::Client,
 };
 
@@ -20,7 +20,7 @@ pub(super) async fn status(context: &Context, no_probe: bool, require_rpc: bool)
         "state": place.state.root().display().to_string(),
         "log": place.state.log_file().display().to_string(),
         "target": target.as_ref().ok().map(|target| target.endpoint.to_string()),
-        "targetSource": target.as_ref().ok().map(|target| target.source),
+        "targetSource": target.as_ref().ok().map(|target| target.source.as_str()),
         "cliVersion": tidegate_actors::VERSION,
         "probe": outcome.as_ref().map(probed),
         "problem": target.as_ref().err().map(ToString::to_string),
@@ -90,7 +90,7 @@ pub(super) async fn probe(context: &Context) -> Result<(), Failure> {
     let answer = json!({
         "ok": true,
         "url": endpoint.to_string(),
-        "source": source,
+        "source": source.as_str(),
         "connectMs": connected.as_millis() as u64,
         "version": client.hello().server.version,
         "scopes": granted(&client),

@@ -21,7 +21,7 @@ fn place(folder: &Path, env: &Environment) -> Place {
 
 fn runner(endpoint: &Endpoint, folder: &Path, env: &Environment) -> Runner {
     let args = NodeRun {
-        host: endpoint.host.clone(),
+        host: Some(endpoint.host.clone()),
         port: Some(endpoint.port),
         display_name: Some("box".into()),
         ..NodeRun::default()
@@ -102,7 +102,7 @@ async fn a_choice_of_commands_is_kept_until_all_are_wanted_again() {
     let place = place(folder.path(), &env);
     let declared = |args: NodeRun| Runner::new(args, &place, &env).map(|runner| runner.declared().to_vec());
     let choose = |names: &[&str]| NodeRun {
-        host: "127.0.0.1".into(),
+        host: Some("127.0.0.1".into()),
         commands: names.iter().map(|name| (*name).to_owned()).collect(),
         ..NodeRun::default()
     };

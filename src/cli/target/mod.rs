@@ -1,0 +1,170 @@
+//! Which gateway a command talks to, and with what credentials. Nothing is sent yet.
+//!
+//! In this order: `--url`; `--ssh`; `TIDEGATE_GATEWAY_URL`; the config's `gateway.remote` in mode `remote`; the gateway on
+//! this machine. `--port` alone means the last one.
+
+mod credentials;
+mod remote;
+#[cfg(test)]
+mod tests;
+
+use tidegate_actors::settings::gateway::GatewayMode;
+
+use self::credentials::Purse;
+pub(super) use self::remote::{for_node, tunnel_to};
+use super::{Context, Failure, Globals};
+use crate::{
+    client::{Credentials, Endpoint, Pin, ssh::TunnelOptions},
+    config::{Loaded, Place},
+};
+
+/// A gateway, the way there, and what opens its door.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    pub endpoint: Endpoint,
+    /// The tunnel that has to be opened first.
+    pub ssh: Option<TunnelOptions>,
+    pub credentials: Credentials,
+    pub source: Source,
+}
+
+/// What named the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    Url,
+    Ssh,
+    Environment,
+    Remote,
+    Local,
+}
+
+impl Source {
+    /// For people and in JSON.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Url => "--url",
+            Self::Ssh => "--ssh",
+            Self::Environment => "environment",
+            Self::Remote => "gateway.remote",
+            Self::Local => "local",
+        }
+    }
+}
+
+impl Target {
+    /// Whether the gateway takes us for a program of its own machine: it is on this one, or a tunnel ends on its own.
+    /// An address that only looks local may be a tunnel that somebody made by hand.
+    pub(super) fn is_at_home(&self) -> bool {
+        self.ssh.is_some() || (self.source == Source::Local && self.endpoint.is_loopback())
+    }
+}
+
+/// Finds the gateway of a command.
+pub(super) fn find(context: &Context) -> Result<Target, Failure> {
+    let globals = &context.globals;
+    let mut target = if let Some(url) = &globals.url {
+        explicit(context, url)?
+    } else if let Some(host) = &globals.ssh {
+        remote::by_ssh(context, host)?
+    } else if globals.port.is_none()
+        && let Some((_, url)) = context.env.setting("GATEWAY_URL")
+    {
+        environment(context, url)?
+    } else {
+        let place = context.place()?;
+        let loaded = context.loaded(&place)?;
+        if globals.port.is_none() && loaded.settings.gateway.mode == Some(GatewayMode::Remote) {
+            remote::configured(context, &loaded)?
+        } else {
+            local(context, &place, &loaded)?
+        }
+    };
+    if let Some(pin) = &globals.tls_fingerprint {
+        target.endpoint.pin = Some(pinned(pin)?);
+        // Beyond a tunnel there is no address that could say so.
+        target.endpoint.tls |= target.source == Source::Ssh;
+    }
+    Ok(target)
+}
+
+/// Every gateway that this command could talk to, the one it would talk to first.
+pub(super) fn all(context: &Context) -> Vec<(Source, Result<Target, Failure>)> {
+    let globals = &context.globals;
+    let mut found = Vec::new();
+    if let Some(url) = &globals.url {
+        found.push((Source::Url, explicit(context, url)));
+    }
+    if let Some(host) = &globals.ssh {
+        found.push((Source::Ssh, remote::by_ssh(context, host)));
+    }
+    if globals.port.is_none()
+        && let Some((_, url)) = context.env.setting("GATEWAY_URL")
+    {
+        found.push((Source::Environment, environment(context, url)));
+    }
+    let loaded = context.place().and_then(|place| Ok((context.loaded(&place)?, place)));
+    match loaded {
+        Ok((loaded, place)) => {
+            if globals.port.is_none() && remote::is_configured(&loaded) {
+                found.push((Source::Remote, remote::configured(context, &loaded)));
+            }
+            // Elsewhere `--port` is the port of the gateway behind the tunnel.
+            if globals.ssh.is_none() {
+                found.push((Source::Local, local(context, &place, &loaded)));
+            }
+        }
+        Err(failure) => found.push((Source::Local, Err(failure))),
+    }
+    found
+}
+
+/// An address from the command line goes with a credential from the command line: a mistyped or planted address must
+/// never be sent a secret from the config.
+fn explicit(context: &Context, url: &str) -> Result<Target, Failure> {
+    let credentials = given(&context.globals).ok_or_else(|| {
+        Failure::usage(
+            "gateway url override requires explicit credentials: pass --token or --password with --url",
+        )
+    })?;
+    Ok(Target { endpoint: Endpoint::parse(url)?, ssh: None, credentials, source: Source::Url })
+}
+
+/// The same for an address from the environment.
+fn environment(context: &Context, url: &str) -> Result<Target, Failure> {
+    let credentials = given(&context.globals).unwrap_or_else(|| credentials::of_environment(&context.env));
+    if credentials == none() {
+        return Err(Failure::usage(
+            "a gateway address from the environment requires a credential from there: set \
+             TIDEGATE_GATEWAY_TOKEN or TIDEGATE_GATEWAY_PASSWORD, or pass --token or --password",
+        ));
+    }
+    Ok(Target { endpoint: Endpoint::parse(url)?, ssh: None, credentials, source: Source::Environment })
+}
+
+fn local(context: &Context, place: &Place, loaded: &Loaded) -> Result<Target, Failure> {
+    let port = context.globals.port.unwrap_or_else(|| loaded.settings.gateway.port());
+    let credentials = match given(&context.globals) {
+        Some(given) => given,
+        None => Purse::new(&context.env, loaded).local(place)?,
+    };
+    Ok(Target { endpoint: Endpoint::plain("127.0.0.1", port), ssh: None, credentials, source: Source::Local })
+}
+
+/// What the command line gives.
+fn given(globals: &Globals) -> Option<Credentials> {
+    let Globals { token, password, .. } = globals;
+    if token.is_none() && password.is_none() {
+        return None;
+    }
+    Some(Credentials { token: token.clone(), password: password.clone(), ..none() })
+}
+
+fn none() -> Credentials {
+    Credentials::default()
+}
+
+fn pinned(text: &str) -> Result<Pin, Failure> {
+    Pin::parse(text).ok_or_else(|| {
+        Failure::usage("a TLS fingerprint is the SHA-256 of the certificate: 64 hexadecimal digits")
+    })
+}
