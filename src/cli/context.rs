@@ -57,12 +57,21 @@ impl Context {
     /// Connects as an operator with every scope; the gateway grants what it grants.
     pub(super) async fn connect(&self) -> Result<(Client, Events), Failure> {
         let target = self.target()?;
-        let identity = match target.is_at_home() {
-            true => None,
-            // From afar a gateway gives scopes only to a device that it knows.
-            false => Some(Arc::new(DeviceIdentity::load_or_create(&self.identity_file()?)?)),
-        };
-        self.connect_to(&target, identity).await
+        if !target.is_at_home() {
+            return self.connect_to(&target, self.device()?).await;
+        }
+        let (client, events) = self.connect_to(&target, None).await?;
+        // The tunnel may have led further, to a gateway that sees a stranger in us.
+        if target.ssh.is_some() && client.hello().auth.scopes.is_empty() {
+            client.close().await;
+            return self.connect_to(&target, self.device()?).await;
+        }
+        Ok((client, events))
+    }
+
+    /// From afar a gateway gives scopes only to a device that it knows.
+    fn device(&self) -> Result<Option<Arc<DeviceIdentity>>, Failure> {
+        Ok(Some(Arc::new(DeviceIdentity::load_or_create(&self.identity_file()?)?)))
     }
 
     /// Connects to this gateway, as this device.

@@ -3,6 +3,7 @@
 mod banner;
 mod probe;
 mod run;
+mod status;
 
 use clap::{Args as ClapArgs, Subcommand};
 use serde_json::{Value, json};
@@ -51,7 +52,7 @@ Examples:
     Status(StatusArgs),
     /// Its health
     Health(health::Args),
-    /// Connect, and say what this connection may do
+    /// Try every gateway that commands could talk to, and say what each allows
     Probe,
     /// Call one method
     #[command(after_help = "Example:\n  tidegate gateway call node.list --params '{}'")]
@@ -96,7 +97,7 @@ impl Args {
 
 pub(super) async fn ask(context: &Context, args: Args) -> Result<(), Failure> {
     match args.command {
-        Some(Command::Status(args)) => probe::status(context, args.no_probe, args.require_rpc).await,
+        Some(Command::Status(args)) => status::status(context, args.no_probe, args.require_rpc).await,
         Some(Command::Health(args)) => health::run(context, args).await,
         Some(Command::Probe) => probe::probe(context).await,
         Some(Command::Call(args)) => call(context, args).await,

@@ -15,6 +15,8 @@ mod node;
 mod nodes;
 mod out;
 mod pairing;
+mod profiles;
+mod remote;
 mod sessions;
 mod status;
 mod target;
@@ -77,6 +79,8 @@ enum Command {
     Logs(logs::Args),
     /// The config file
     Config(configuration::Args),
+    /// The gateway elsewhere that commands talk to
+    Remote(remote::Args),
     /// Hold an SSH tunnel to a gateway open
     Tunnel(tunnel::Args),
     /// Be a node: offer this machine to a gateway
@@ -137,6 +141,7 @@ async fn ask(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Message(args) => message::run(context, args).await,
         Command::Logs(args) => logs::run(context, args).await,
         Command::Config(args) => configuration::run(context, args),
+        Command::Remote(args) => remote::run(context, args),
         Command::Tunnel(args) => tunnel::run(context, args).await,
         Command::Node(_) => Err(Failure::usage("`node` has a runtime of its own")),
     }

@@ -27,7 +27,7 @@ Examples:
 
 pub(super) fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let Command::Run(mut args) = args.command;
-    args.route = target::for_node(context, &args)?;
+    args.route = target::for_node(context, &args)?.map(Box::new);
     let place = context.place()?;
     let _log = Log::start(LogOptions::foreground(context.globals.verbose))
         .map_err(|error| Failure::failed(format!("can't start the log: {error}")))?;

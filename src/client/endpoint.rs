@@ -88,7 +88,7 @@ impl Endpoint {
     }
 
     /// Refuses to carry secrets in the clear beyond this machine and private networks named by number.
-    pub(super) fn check_plaintext(&self) -> Result<(), ClientError> {
+    pub(crate) fn check_plaintext(&self) -> Result<(), ClientError> {
         let allowed = ["TIDEGATE_ALLOW_INSECURE_PRIVATE_WS", "OPENCLAW_ALLOW_INSECURE_PRIVATE_WS"]
             .iter()
             .any(|name| std::env::var(name).is_ok_and(|value| value == "1"));

@@ -3,7 +3,7 @@
 mod lock;
 mod watchdog;
 
-pub use lock::LockError;
+pub use lock::{LockError, holder};
 
 use crate::config::{self, Running, addresses_of};
 use crate::http;

@@ -47,7 +47,7 @@ pub struct NodeRun {
     pub all_commands: bool,
     /// Where the gateway is, when it isn't host and port that say so.
     #[arg(skip)]
-    pub route: Option<NodeRoute>,
+    pub route: Option<Box<NodeRoute>>,
 }
 
 /// A gateway that `--ssh` or the config names.

@@ -25,6 +25,7 @@ mod node_host;
 mod nodes;
 mod official_cli;
 mod pairing;
+mod remote;
 mod schema;
 mod secrets;
 mod security_credentials;

@@ -29,7 +29,6 @@ const READING: &[&[&str]] = &[
     &["pairing", "list"],
     &["channels", "status"],
     &["sessions"],
-    &["logs", "--limit", "5"],
 ];
 
 /// A machine that reaches gateways through this server only: its own home, state and `ssh`.
@@ -168,6 +167,7 @@ async fn every_command_works_through_a_tunnel_made_by_hand() {
     for command in READING {
         laptop.json(&[command, &["--url", &url, "--token", TOKEN][..]].concat()).await;
     }
+    laptop.ok(&["logs", "--limit", "5", "--url", &url, "--token", TOKEN]).await;
     // Or once and for all.
     laptop.ok(&["remote", "set", &url, "--token", TOKEN]).await;
     for command in READING {
@@ -211,9 +211,7 @@ async fn every_command_works_with_ssh_named_on_its_line_and_leaves_nothing_behin
     let (code, said) = laptop.fails(&["health", "--ssh", &target, "--port", &port]).await;
     assert_eq!(code, 77, "{said}");
     assert!(said.contains("--token"), "{said}");
-    let identity = sshd.file("other_key").display().to_string();
-    let (_, said) = laptop.fails(&["health", "--ssh", &target, "--ssh-identity", &identity]).await;
-    assert!(said.contains("authorized_keys"), "{said}");
+    laptop.ok(&["logs", "--limit", "5", "--ssh", &target, "--port", &port, "--token", TOKEN]).await;
 }
 
 #[actix_web::test]
@@ -339,8 +337,9 @@ async fn each_way_to_fail_has_a_sentence_that_says_what_to_do() {
     sshd.know_host("host_key.pub");
 
     let other = sshd.file("other_key").display().to_string();
-    let (code, said) = tunnel(&target, &["--ssh-identity", &other]).await;
-    assert!(code == 77 && said.contains("ssh-add"), "{code} {said}");
+    sshd.write_client(&other, "");
+    let (code, said) = tunnel(&target, &[]).await;
+    assert!(code == 77 && said.contains("ssh-add") && said.contains("authorized_keys"), "{code} {said}");
     let (code, said) = tunnel(&target, &["--ssh-identity", "/no/such/key"]).await;
     assert!(code == 1 && said.contains("/no/such/key"), "{code} {said}");
 
@@ -368,6 +367,20 @@ async fn a_server_that_forwards_nothing_and_a_machine_without_ssh_say_so() {
     let (code, said) = refused(command).await;
     assert!(code == 1 && said.contains("openssh-client"), "{code} {said}");
     laptop.is_quiet().await;
+}
+
+#[actix_web::test]
+async fn a_key_that_may_do_nothing_but_reach_the_gateway_is_enough() {
+    let gateway = Gateway::start().await;
+    let sshd = Sshd::start().await;
+    let laptop = Laptop::new(&sshd);
+    let (target, port) = (sshd.target(), gateway.port.to_string());
+    let health = ["health", "--ssh", &target, "--port", &port, "--token", TOKEN];
+    sshd.restrict(&format!("restrict,port-forwarding,permitopen=\"127.0.0.1:{port}\""));
+    laptop.ok(&health).await;
+    sshd.restrict("restrict,port-forwarding,permitopen=\"127.0.0.1:1\"");
+    let (code, said) = laptop.fails(&health).await;
+    assert!(code == 77 && said.contains("permitopen"), "{code} {said}");
 }
 
 #[actix_web::test]
@@ -403,6 +416,63 @@ async fn the_openssh_policy_leaves_host_keys_to_the_users_own_config() {
     let (code, said) = strict.fails(&["health"]).await;
     assert!(code == 77 && said.contains("not known"), "{code} {said}");
     Laptop::with_config(&sshd, &policy("openssh")).ok(&["health"]).await;
+}
+
+/// The `tidegate` lines of a part of the page on tunnels, with its examples replaced by what there is here.
+fn page(part: &str, replace: &[(&str, &str)]) -> Vec<Vec<String>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/ssh-tunnel.md");
+    let text = fs::read_to_string(path).unwrap();
+    let part = text.split("\n## ").find(|found| found.starts_with(part)).unwrap().to_owned();
+    let lines = part.lines().filter(|line| line.starts_with("tidegate "));
+    let filled = |line: &str| replace.iter().fold(line.to_owned(), |line, (from, to)| line.replace(from, to));
+    lines.map(|line| filled(line).split_whitespace().skip(1).map(str::to_owned).collect()).collect()
+}
+
+#[actix_web::test]
+async fn the_page_for_a_home_desktop_can_be_followed() {
+    let gateway = Gateway::start().await;
+    let sshd = Sshd::start().await;
+    let laptop = Laptop::new(&sshd);
+    let port = gateway.port.to_string();
+    let followed = page("Home desktop", &[("ann@desktop", &sshd.target()), ("TOKEN", TOKEN)]);
+    let mut nodes = Vec::new();
+    for line in followed.iter().filter(|line| !line.starts_with(&["gateway".into(), "run".into()])) {
+        let mut args: Vec<&str> = line.iter().map(String::as_str).collect();
+        match args.as_slice() {
+            // Every test's gateway has a port of its own.
+            ["remote", "set", ..] => args.extend(["--remote-port", &port]),
+            ["node", "run", ..] => {
+                nodes.push(laptop.start(&args));
+                ready(&gateway, "laptop").await;
+                continue;
+            }
+            _ if args.contains(&"--ssh") => args.extend(["--port", &port]),
+            _ => {}
+        }
+        laptop.ok(&args).await;
+    }
+    assert!(followed.len() >= 8 && nodes.len() == 1, "{followed:?}");
+}
+
+#[actix_web::test]
+async fn the_page_for_a_laptop_that_goes_out_to_a_server_can_be_followed() {
+    let gateway = Gateway::start().await;
+    let sshd = Sshd::start().await;
+    let phone = Laptop::new(&sshd);
+    // On one machine the two ends need two ports, so the device has to be approved.
+    let meeting = free_port().to_string();
+    let back = format!("127.0.0.1:{meeting}:127.0.0.1:{}", gateway.port);
+    let _laptop = ByHand(sshd.ssh(&["-N", "-R", &back]).stderr(Stdio::null()).spawn().unwrap());
+    let near = format!("127.0.0.1:{meeting}");
+    eventually("the tunnel to stand", async || std::net::TcpStream::connect(&near).ok()).await;
+    let followed = page("A laptop's gateway", &[("ann@server", &sshd.target()), ("TOKEN", TOKEN)]);
+    let [status] = followed.as_slice() else { panic!("{followed:?}") };
+    let args: Vec<&str> = status.iter().map(String::as_str).chain(["--port", &meeting]).collect();
+    let (code, said) = phone.fails(&args).await;
+    assert!(code == 77 && said.contains("tidegate devices approve "), "{code} {said}");
+    let request = said.split("devices approve ").nth(1).unwrap().split_whitespace().next().unwrap();
+    gateway.cli_json(&["devices", "approve", request, "--json"]).await;
+    phone.ok(&args).await;
 }
 
 #[actix_web::test]

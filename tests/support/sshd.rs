@@ -98,7 +98,8 @@ impl Sshd {
         );
         fs::write(self.file("ssh_config"), config).unwrap();
         fs::create_dir_all(self.file("bin")).unwrap();
-        let script = format!("#!/bin/sh\nexec /usr/bin/ssh -F {} \"$@\"\n", self.file("ssh_config").display());
+        let script =
+            format!("#!/bin/sh\nexec /usr/bin/ssh -F {} \"$@\"\n", self.file("ssh_config").display());
         fs::write(self.file("bin/ssh"), script).unwrap();
         fs::set_permissions(self.file("bin/ssh"), fs::Permissions::from_mode(0o755)).unwrap();
     }
@@ -119,6 +120,12 @@ impl Sshd {
         super::gateway::clean_environment(&mut command, self.folder.path());
         command.stdin(Stdio::null()).process_group(0);
         command
+    }
+
+    /// The key lets its owner in with these restrictions, as `authorized_keys` writes them.
+    pub fn restrict(&self, options: &str) {
+        let key = fs::read_to_string(self.file("user_key.pub")).unwrap();
+        fs::write(self.file("authorized_keys"), format!("{options} {key}")).unwrap();
     }
 
     /// Starts the server, again if it was stopped.

@@ -62,7 +62,7 @@ impl Target {
 /// Finds the gateway of a command.
 pub(super) fn find(context: &Context) -> Result<Target, Failure> {
     let globals = &context.globals;
-    let mut target = if let Some(url) = &globals.url {
+    let target = if let Some(url) = &globals.url {
         explicit(context, url)?
     } else if let Some(host) = &globals.ssh {
         remote::by_ssh(context, host)?
@@ -79,7 +79,11 @@ pub(super) fn find(context: &Context) -> Result<Target, Failure> {
             local(context, &place, &loaded)?
         }
     };
-    if let Some(pin) = &globals.tls_fingerprint {
+    with_pin(context, target)
+}
+
+fn with_pin(context: &Context, mut target: Target) -> Result<Target, Failure> {
+    if let Some(pin) = &context.globals.tls_fingerprint {
         target.endpoint.pin = Some(pinned(pin)?);
         // Beyond a tunnel there is no address that could say so.
         target.endpoint.tls |= target.source == Source::Ssh;
@@ -87,35 +91,45 @@ pub(super) fn find(context: &Context) -> Result<Target, Failure> {
     Ok(target)
 }
 
-/// Every gateway that this command could talk to, the one it would talk to first.
+/// Every gateway that this command could talk to, those that its flags name first.
 pub(super) fn all(context: &Context) -> Vec<(Source, Result<Target, Failure>)> {
-    let globals = &context.globals;
+    let Globals { url, ssh, port, .. } = &context.globals;
+    if url.is_none() && ssh.is_none() {
+        return others(context, port.is_none());
+    }
+    let named = if url.is_some() { Source::Url } else { Source::Ssh };
+    // The flags' credentials are for the gateway that they name.
+    let rest = Globals {
+        url: None,
+        ssh: None,
+        port: None,
+        token: None,
+        password: None,
+        tls_fingerprint: None,
+        ..context.globals.clone()
+    };
+    let rest = others(&Context::with(rest, context.env.clone()), true);
+    std::iter::once((named, find(context))).chain(rest).collect()
+}
+
+fn others(context: &Context, with_remote: bool) -> Vec<(Source, Result<Target, Failure>)> {
     let mut found = Vec::new();
-    if let Some(url) = &globals.url {
-        found.push((Source::Url, explicit(context, url)));
-    }
-    if let Some(host) = &globals.ssh {
-        found.push((Source::Ssh, remote::by_ssh(context, host)));
-    }
-    if globals.port.is_none()
-        && let Some((_, url)) = context.env.setting("GATEWAY_URL")
-    {
+    if with_remote && let Some((_, url)) = context.env.setting("GATEWAY_URL") {
         found.push((Source::Environment, environment(context, url)));
     }
-    let loaded = context.place().and_then(|place| Ok((context.loaded(&place)?, place)));
-    match loaded {
+    match context.place().and_then(|place| Ok((context.loaded(&place)?, place))) {
         Ok((loaded, place)) => {
-            if globals.port.is_none() && remote::is_configured(&loaded) {
+            if with_remote && remote::is_configured(&loaded) {
                 found.push((Source::Remote, remote::configured(context, &loaded)));
             }
-            // Elsewhere `--port` is the port of the gateway behind the tunnel.
-            if globals.ssh.is_none() {
-                found.push((Source::Local, local(context, &place, &loaded)));
-            }
+            found.push((Source::Local, local(context, &place, &loaded)));
         }
         Err(failure) => found.push((Source::Local, Err(failure))),
     }
     found
+        .into_iter()
+        .map(|(source, target)| (source, target.and_then(|target| with_pin(context, target))))
+        .collect()
 }
 
 /// An address from the command line goes with a credential from the command line: a mistyped or planted address must

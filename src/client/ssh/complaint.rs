@@ -57,7 +57,7 @@ impl Complaints {
         let text = self.text();
         let host = options.target.host.clone();
         if text.contains("administratively prohibited") {
-            Some(SshError::ForwardingForbidden { host })
+            Some(SshError::ForwardingForbidden { host, port: options.remote_port })
         } else if text.contains("open failed") {
             Some(SshError::NothingListens { host, port: options.remote_port })
         } else {

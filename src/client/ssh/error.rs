@@ -55,8 +55,11 @@ pub enum SshError {
          gateway status` on that host)"
     )]
     NothingListens { host: String, port: u16 },
-    #[error("the SSH server of {host} forwards no ports: set `AllowTcpForwarding yes` in its sshd_config")]
-    ForwardingForbidden { host: String },
+    #[error(
+        "the SSH server of {host} forwards nothing to port {port}: allow it there, with `AllowTcpForwarding yes` in \
+         sshd_config and in the `permitopen` of your key if that has one"
+    )]
+    ForwardingForbidden { host: String, port: u16 },
     #[error("ssh to {target} ended: {said}")]
     Ended { target: String, said: String },
 }
