@@ -18,6 +18,9 @@ use crate::{
     config::{self, Environment, Flags, Loaded, Place, PlaceFlags},
 };
 
+/// Longer than any step that `ssh` may take by itself.
+const TUNNEL_WITHIN: Duration = Duration::from_secs(60);
+
 /// Flags, environment, and the tunnel that lives as long as the command.
 pub(super) struct Context {
     pub globals: Globals,
@@ -103,7 +106,11 @@ impl Context {
             Some(keeper) if keeper.options() == tunnel => keeper,
             other => other.insert(Keeper::new(tunnel.clone())),
         };
-        let port = keeper.port().await.map_err(ClientError::from)?;
+        let after = self.timeout(TUNNEL_WITHIN);
+        let port = match tokio::time::timeout(after, keeper.port()).await {
+            Ok(port) => port.map_err(ClientError::from)?,
+            Err(_) => return Err(ClientError::TimedOut { method: "connect".to_owned(), after }.into()),
+        };
         Ok(Endpoint { via: Some(Via { host: tunnel.target.to_string(), port }), ..endpoint })
     }
 

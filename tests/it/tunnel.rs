@@ -283,6 +283,29 @@ async fn a_node_host_behind_a_tunnel_survives_the_ssh_server() {
 }
 
 #[actix_web::test]
+async fn whoever_follows_the_log_through_a_tunnel_survives_the_ssh_server() {
+    let gateway = Gateway::start().await;
+    let mut sshd = Sshd::start().await;
+    let home = Laptop::new(&sshd);
+    let (target, port) = (sshd.target(), gateway.port.to_string());
+    let mut logs = home.start(&["logs", "--follow", "--ssh", &target, "--port", &port, "--token", TOKEN]);
+    eventually("the log", async || logs.log().contains("listening").then_some(())).await;
+    let home = home.home;
+    sshd.stop();
+    eventually("the loss to be told", async || logs.log().contains("gateway is gone").then_some(())).await;
+    sshd.run().await;
+    let before = logs.log().len();
+    eventually("the log to go on", async || {
+        gateway.operator().await;
+        logs.log()[before..].contains("connected").then_some(())
+    })
+    .await;
+    logs.terminate();
+    eventually("the command to end", async || logs.ended()).await;
+    Laptop { home, sshd: &sshd }.is_quiet().await;
+}
+
+#[actix_web::test]
 async fn a_tunnel_in_the_foreground_is_held_open_and_ends_when_asked() {
     let gateway = Gateway::start().await;
     let mut sshd = Sshd::start().await;

@@ -32,6 +32,7 @@ impl<'a> Purse<'a> {
     /// For the gateway on this machine: `gateway.auth.*`, environment, the gateway's own token, `gateway.remote.*`.
     pub(super) fn local(&self, place: &Place) -> Result<Credentials, Failure> {
         let auth = &self.loaded.settings.gateway.auth;
+        self.known("gateway.auth.mode")?;
         if auth.mode.is_none() {
             // Which mode is in force depends on both.
             self.auth_token().and(self.auth_password())?;
@@ -111,12 +112,17 @@ impl<'a> Purse<'a> {
     }
 
     fn configured(&self, path: &str, value: &Option<Secret>) -> Found {
-        if let Some(issue) = self.loaded.missing.iter().find(|issue| issue.path == path) {
-            return Err(Failure::Config(ConfigError::Refused(format!(
-                "{issue} (no other secret is sent in its place: set it, or pass --token or --password)"
-            ))));
-        }
+        self.known(path)?;
         Ok(value.as_ref().filter(|secret| !secret.is_blank()).map(|secret| secret.expose().to_owned()))
+    }
+
+    fn known(&self, path: &str) -> Result<(), Failure> {
+        match self.loaded.missing.iter().find(|issue| issue.path == path) {
+            None => Ok(()),
+            Some(issue) => Err(Failure::Config(ConfigError::Refused(format!(
+                "{issue} (nothing else is taken in its place: set it, or pass --token or --password)"
+            )))),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
 
 /// The gateway that the config names.
 pub(super) fn configured(context: &Context, loaded: &Loaded) -> Result<Target, Failure> {
-    let (endpoint, ssh) = way(&loaded.settings.gateway.remote)?;
+    let (endpoint, ssh) = way(loaded)?;
     let credentials = match given(&context.globals) {
         Some(given) => given,
         None => Purse::new(&context.env, loaded).remote()?,
@@ -63,7 +63,7 @@ pub(in crate::cli) fn for_node(context: &Context, args: &NodeRun) -> Result<Opti
     if loaded.settings.gateway.mode != Some(GatewayMode::Remote) {
         return Ok(None);
     }
-    let (endpoint, ssh) = way(&loaded.settings.gateway.remote)?;
+    let (endpoint, ssh) = way(&loaded)?;
     let credentials = Purse::new(&context.env, &loaded).remote()?;
     Ok(Some(NodeRoute { endpoint, ssh, credentials }))
 }
@@ -88,7 +88,15 @@ pub(in crate::cli) fn tunnel_to(
 }
 
 /// The config's own way to its remote gateway.
-fn way(remote: &RemoteSettings) -> Result<(Endpoint, Option<TunnelOptions>), Failure> {
+fn way(loaded: &Loaded) -> Result<(Endpoint, Option<TunnelOptions>), Failure> {
+    let remote = &loaded.settings.gateway.remote;
+    // Without its pin or its transport an address is another one.
+    let secret = |path: &str| matches!(path, "gateway.remote.token" | "gateway.remote.password");
+    if let Some(issue) =
+        loaded.missing.iter().find(|issue| issue.path.starts_with("gateway.remote.") && !secret(&issue.path))
+    {
+        return Err(wrong(issue.to_string()));
+    }
     let mut endpoint = match &remote.url {
         Some(url) => {
             Some(Endpoint::parse(url).map_err(|error| wrong(format!("gateway.remote.url: {error}")))?)
