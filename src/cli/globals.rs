@@ -24,7 +24,7 @@ pub(super) struct Globals {
     /// Private key for --ssh
     #[arg(long, global = true, value_name = "FILE", help_heading = "Which gateway")]
     pub ssh_identity: Option<String>,
-    /// The local gateway's port
+    /// The gateway's port, on this machine or on the one that --ssh names
     #[arg(long, global = true, value_name = "PORT", conflicts_with = "url", help_heading = "Which gateway")]
     pub port: Option<u16>,
     /// Shared token

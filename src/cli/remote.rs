@@ -40,7 +40,7 @@ struct SetArgs {
     /// ws:// or wss://; with --ssh as the gateway's own machine sees it [default then: ws://127.0.0.1:18789]
     #[arg(value_name = "URL")]
     address: Option<String>,
-    /// With --ssh: the gateway's port there, when it isn't the one in URL
+    /// With --ssh: the gateway's port there, when it isn't the one in URL; --port means the same
     #[arg(long, value_name = "PORT")]
     remote_port: Option<u16>,
     /// With --ssh: which host keys to believe
@@ -107,7 +107,9 @@ fn patch(context: &Context, args: &SetArgs, old: &Value) -> Result<Map<String, V
     let globals = &context.globals;
     let url = match (&args.address, &globals.ssh) {
         (Some(url), _) => url.trim().to_owned(),
-        (None, Some(_)) => format!("ws://127.0.0.1:{}", args.remote_port.unwrap_or(DEFAULT_PORT)),
+        (None, Some(_)) => {
+            format!("ws://127.0.0.1:{}", args.remote_port.or(globals.port).unwrap_or(DEFAULT_PORT))
+        }
         (None, None) => return Err(Failure::usage("name the gateway: its URL, or its host with --ssh")),
     };
     let endpoint = Endpoint::parse(&url)?;
@@ -118,6 +120,7 @@ fn patch(context: &Context, args: &SetArgs, old: &Value) -> Result<Map<String, V
             return Err(Failure::usage("these options are for --ssh user@host, which is missing"));
         }
     }
+    let remote_port = args.remote_port.or(globals.port.filter(|_| globals.ssh.is_some()));
     let mut patch = Map::new();
     let target = globals.ssh.as_ref().map(ToString::to_string);
     let same_url = old["url"].as_str().is_some_and(|old| old.trim() == url);
@@ -138,7 +141,7 @@ fn patch(context: &Context, args: &SetArgs, old: &Value) -> Result<Map<String, V
         })?;
         put("tlsFingerprint", json!(pin));
     }
-    if let Some(port) = args.remote_port {
+    if let Some(port) = remote_port {
         put("remotePort", json!(port));
     }
     if let Some(policy) = args.ssh_host_key_policy {

@@ -23,13 +23,14 @@ pub(super) struct Args {
     /// Where the tunnel starts on this machine
     #[arg(long, value_name = "PORT", default_value_t = DEFAULT_PORT)]
     local_port: u16,
-    /// The gateway's port on its host [default: what the config says, else 18789]
+    /// The gateway's port on its host; --port means the same [default: what the config says, else 18789]
     #[arg(long, value_name = "PORT")]
     remote_port: Option<u16>,
 }
 
 pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
-    let mut options = target::tunnel_to(context, args.target.as_ref(), args.remote_port)?;
+    let mut options =
+        target::tunnel_to(context, args.target.as_ref(), args.remote_port.or(context.globals.port))?;
     options.local_port = Some(args.local_port);
     let mut stop = Stop::new()?;
     tokio::select! {

@@ -93,8 +93,8 @@ async fn a_remote_gateway_is_set_shown_used_and_cleared() {
     let gateway = Gateway::start().await;
     let url = format!("ws://127.0.0.1:{}", gateway.port);
     let machine = Machine::new();
-    let (code, said) = machine.fails(&["remote", "set", "ws://203.0.113.9:18789"]).await;
-    assert!(said.contains("unencrypted"), "{code} {said}");
+    let (code, refused) = machine.fails(&["remote", "set", "ws://203.0.113.9:18789"]).await;
+    assert!(refused.contains("unencrypted"), "{code} {refused}");
     let (code, _) = machine.fails(&["remote", "set"]).await;
     assert_eq!(code, 2);
     machine.ok(&["remote", "set", &url, "--token", TOKEN]).await;
@@ -107,6 +107,9 @@ async fn a_remote_gateway_is_set_shown_used_and_cleared() {
     machine.ok(&["remote", "clear"]).await;
     assert_eq!(machine.config()["gateway"], json!({"mode": "local"}));
     machine.fails(&["health"]).await;
+    // On the gateway's own machine this would keep it from starting again.
+    let output = gateway.cli(&["remote", "set", "wss://elsewhere.example", "--token", "t-elsewhere"]).await;
+    assert!(said(&output).contains(&format!("(pid {})", gateway.pid())), "{}", said(&output));
 }
 
 #[actix_web::test]
@@ -134,6 +137,13 @@ async fn another_address_takes_nothing_over_from_the_former_one() {
     let remote = machine.config()["gateway"]["remote"].clone();
     let expected = json!({"url": "ws://127.0.0.1:18789", "transport": "ssh", "sshTarget": "ann@other"});
     assert_eq!(remote, expected);
+    machine.ok(&["remote", "set", "--ssh", "ann@other", "--port", "19000"]).await;
+    let remote = machine.config()["gateway"]["remote"].clone();
+    assert_eq!(
+        (&remote["url"], &remote["remotePort"]),
+        (&json!("ws://127.0.0.1:19000"), &json!(19000)),
+        "{remote}"
+    );
     machine.ok(&["remote", "set", "wss://two.example"]).await;
     assert_eq!(machine.config()["gateway"]["remote"], json!({"url": "wss://two.example"}));
 }
