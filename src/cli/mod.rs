@@ -3,6 +3,7 @@
 mod agent;
 mod channels;
 mod configuration;
+mod connect;
 mod context;
 mod devices;
 mod failure;

@@ -33,3 +33,4 @@ mod security_http;
 mod startup;
 mod telegram;
 mod tunnel;
+mod tunnel_refused;

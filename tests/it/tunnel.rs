@@ -1,17 +1,16 @@
 //! Gateways that are reached through SSH, with a real OpenSSH server in between.
 
 use crate::support::gateway::{TIDEGATE, TOKEN, clean_environment};
+use crate::support::laptop::{ByHand, Laptop};
 use crate::support::node_host::ready;
 use crate::support::official::{NodeHost, Official};
 use crate::support::ports::free_port;
-use crate::support::sshd::{children, is_alive};
-use crate::support::{Gateway, Sshd, eventually, within};
-use serde_json::{Value, json};
+use crate::support::{Gateway, Sshd, eventually};
+use serde_json::json;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use tempfile::TempDir;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 /// Commands that only read, one of each kind.
 const READING: &[&[&str]] = &[
@@ -30,130 +29,6 @@ const READING: &[&[&str]] = &[
     &["channels", "status"],
     &["sessions"],
 ];
-
-/// A machine that reaches gateways through this server only: its own home, state and `ssh`.
-struct Laptop<'a> {
-    home: TempDir,
-    sshd: &'a Sshd,
-}
-
-impl<'a> Laptop<'a> {
-    fn new(sshd: &'a Sshd) -> Self {
-        let laptop = Self { home: tempfile::tempdir().unwrap(), sshd };
-        fs::create_dir_all(laptop.state()).unwrap();
-        laptop
-    }
-
-    fn with_config(sshd: &'a Sshd, config: &Value) -> Self {
-        let laptop = Self::new(sshd);
-        fs::write(laptop.state().join("tidegate.json"), config.to_string()).unwrap();
-        laptop
-    }
-
-    fn state(&self) -> PathBuf {
-        self.home.path().join("state")
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(TIDEGATE);
-        command.args(args).current_dir(self.home.path()).stdin(Stdio::null()).process_group(0);
-        clean_environment(&mut command, self.home.path());
-        command.env("TIDEGATE_STATE_DIR", self.state()).env("PATH", self.sshd.path());
-        command
-    }
-
-    async fn run(&self, args: &[&str]) -> Output {
-        finish(self.command(args)).await
-    }
-
-    async fn ok(&self, args: &[&str]) -> String {
-        let output = self.run(args).await;
-        assert!(output.status.success(), "tidegate {args:?}: {}", said(&output));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    async fn json(&self, args: &[&str]) -> Value {
-        let args = [args, &["--json"][..]].concat();
-        serde_json::from_str(&self.ok(&args).await).unwrap()
-    }
-
-    async fn fails(&self, args: &[&str]) -> (i32, String) {
-        refused(self.command(args)).await
-    }
-
-    /// Starts a command that stays, with its output in a file.
-    fn start(&self, args: &[&str]) -> NodeHost {
-        let path = self.home.path().join("console");
-        let console = File::options().create(true).append(true).open(&path).unwrap();
-        let mut command = self.command(args);
-        command.stdout(console.try_clone().unwrap()).stderr(console);
-        NodeHost::spawned(command.spawn().unwrap(), path)
-    }
-
-    /// Processes that were started from this home, whoever their parent is now.
-    fn processes(&self) -> Vec<String> {
-        let mark = format!("HOME={}\0", self.home.path().display());
-        let mut found = Vec::new();
-        for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
-            let read = |name: &str| fs::read(entry.path().join(name)).unwrap_or_default();
-            if contains(&read("environ"), mark.as_bytes()) && is_alive(pid) {
-                found.push(String::from_utf8_lossy(&read("cmdline")).replace('\0', " "));
-            }
-        }
-        found
-    }
-
-    async fn is_quiet(&self) {
-        eventually("every process of the command to be gone", async || {
-            self.processes().is_empty().then_some(())
-        })
-        .await;
-    }
-}
-
-fn contains(text: &[u8], part: &[u8]) -> bool {
-    text.windows(part.len()).any(|window| window == part)
-}
-
-async fn finish(mut command: Command) -> Output {
-    within(
-        &format!("{command:?}"),
-        tokio::task::spawn_blocking(move || command.stdin(Stdio::null()).output().unwrap()),
-    )
-    .await
-    .unwrap()
-}
-
-async fn refused(command: Command) -> (i32, String) {
-    let shown = format!("{command:?}");
-    let output = finish(command).await;
-    assert!(!output.status.success(), "{shown} succeeded: {}", said(&output));
-    (output.status.code().unwrap(), said(&output))
-}
-
-fn said(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-/// `ssh -N -L` by hand, until it is dropped.
-struct ByHand(Child);
-
-impl ByHand {
-    async fn open(sshd: &Sshd, from: &str, to: u16) -> Self {
-        let forward = format!("{from}:127.0.0.1:{to}");
-        let tunnel = Self(sshd.ssh(&["-N", "-L", &forward]).stderr(Stdio::null()).spawn().unwrap());
-        eventually("the tunnel to stand", async || std::net::TcpStream::connect(from).ok()).await;
-        tunnel
-    }
-}
-
-impl Drop for ByHand {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 #[actix_web::test]
 async fn every_command_works_through_a_tunnel_made_by_hand() {
@@ -334,111 +209,6 @@ async fn a_tunnel_in_the_foreground_is_held_open_and_ends_when_asked() {
     let status = eventually("the tunnel to end", async || tunnel.ended()).await;
     assert!(status.success(), "{}", tunnel.log());
     Laptop { home, sshd: &sshd }.is_quiet().await;
-}
-
-#[actix_web::test]
-async fn each_way_to_fail_has_a_sentence_that_says_what_to_do() {
-    let sshd = Sshd::start().await;
-    let laptop = Laptop::new(&sshd);
-    let target = sshd.target();
-    let tunnel = async |target: &str, more: &[&str]| {
-        let (code, said) = laptop.fails(&[&["health", "--ssh", target][..], more].concat()).await;
-        assert_eq!(said.trim().lines().count(), 1, "{said}");
-        (code, said)
-    };
-
-    let nothing = free_port().to_string();
-    let (code, said) = tunnel(&target, &["--port", &nothing]).await;
-    assert!(code == 69 && said.contains(&format!("nothing listens on port {nothing}")), "{code} {said}");
-
-    sshd.know_nobody();
-    let (code, said) = tunnel(&target, &[]).await;
-    assert!(code == 77 && said.contains("accept it once with `ssh -p"), "{code} {said}");
-    sshd.know_host("other_key.pub");
-    let (code, said) = tunnel(&target, &[]).await;
-    assert!(code == 77 && said.contains("CHANGED") && said.contains("ssh-keygen -R"), "{code} {said}");
-    sshd.know_host("host_key.pub");
-
-    let other = sshd.file("other_key").display().to_string();
-    sshd.write_client(&other, "");
-    let (code, said) = tunnel(&target, &[]).await;
-    assert!(code == 77 && said.contains("ssh-add") && said.contains("authorized_keys"), "{code} {said}");
-    let (code, said) = tunnel(&target, &["--ssh-identity", "/no/such/key"]).await;
-    assert!(code == 1 && said.contains("/no/such/key"), "{code} {said}");
-
-    let closed = format!("127.0.0.1:{}", free_port());
-    let (code, said) = tunnel(&closed, &[]).await;
-    assert!(code == 69 && said.contains("refuses SSH connections"), "{code} {said}");
-    let (code, said) = tunnel("nobody@no-such-host.invalid", &[]).await;
-    assert!(code == 69 && said.contains("check its spelling"), "{code} {said}");
-
-    for bad in ["-oProxyCommand=touch x", "a@-box", "a b", "box;id"] {
-        let (code, said) = laptop.fails(&["health", &format!("--ssh={bad}")]).await;
-        assert!(code == 2 && said.contains("no SSH target"), "{code} {said}");
-    }
-}
-
-#[actix_web::test]
-async fn a_server_that_forwards_nothing_and_a_machine_without_ssh_say_so() {
-    let sshd = Sshd::with("AllowTcpForwarding no").await;
-    let laptop = Laptop::new(&sshd);
-    let target = sshd.target();
-    let (code, said) = laptop.fails(&["health", "--ssh", &target]).await;
-    assert!(code == 77 && said.contains("AllowTcpForwarding"), "{code} {said}");
-    let mut command = laptop.command(&["health", "--ssh", &target]);
-    command.env("PATH", laptop.home.path());
-    let (code, said) = refused(command).await;
-    assert!(code == 1 && said.contains("openssh-client"), "{code} {said}");
-    laptop.is_quiet().await;
-}
-
-#[actix_web::test]
-async fn a_key_that_may_do_nothing_but_reach_the_gateway_is_enough() {
-    let gateway = Gateway::start().await;
-    let sshd = Sshd::start().await;
-    let laptop = Laptop::new(&sshd);
-    let (target, port) = (sshd.target(), gateway.port.to_string());
-    let health = ["health", "--ssh", &target, "--port", &port, "--token", TOKEN];
-    sshd.restrict(&format!("restrict,port-forwarding,permitopen=\"127.0.0.1:{port}\""));
-    laptop.ok(&health).await;
-    sshd.restrict("restrict,port-forwarding,permitopen=\"127.0.0.1:1\"");
-    let (code, said) = laptop.fails(&health).await;
-    assert!(code == 77 && said.contains("permitopen"), "{code} {said}");
-}
-
-#[actix_web::test]
-async fn a_machine_without_a_network_says_so() {
-    let sshd = Sshd::start().await;
-    let laptop = Laptop::new(&sshd);
-    let mut command = Command::new("unshare");
-    command.args(["-n", TIDEGATE, "health", "--ssh", "ann@192.0.2.1"]).current_dir(laptop.home.path());
-    clean_environment(&mut command, laptop.home.path());
-    command.env("TIDEGATE_STATE_DIR", laptop.state()).env("PATH", sshd.path());
-    let (code, said) = refused(command).await;
-    if said.contains("unshare failed") {
-        eprintln!("skipped: no network namespaces on this machine");
-        return;
-    }
-    assert!(code == 69 && said.contains("no route to 192.0.2.1"), "{code} {said}");
-}
-
-#[actix_web::test]
-async fn the_openssh_policy_leaves_host_keys_to_the_users_own_config() {
-    let gateway = Gateway::start().await;
-    let sshd = Sshd::start().await;
-    sshd.know_nobody();
-    let key = sshd.file("user_key").display().to_string();
-    sshd.write_client(&key, "StrictHostKeyChecking no");
-    let policy = |policy: &str| {
-        json!({"gateway": {"mode": "remote", "remote": {
-            "transport": "ssh", "sshTarget": sshd.target(), "remotePort": gateway.port, "token": TOKEN,
-            "sshHostKeyPolicy": policy,
-        }}})
-    };
-    let strict = Laptop::with_config(&sshd, &policy("strict"));
-    let (code, said) = strict.fails(&["health"]).await;
-    assert!(code == 77 && said.contains("not known"), "{code} {said}");
-    Laptop::with_config(&sshd, &policy("openssh")).ok(&["health"]).await;
 }
 
 /// The `tidegate` lines of a part of the page on tunnels, with its examples replaced by what there is here.

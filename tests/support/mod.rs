@@ -7,6 +7,7 @@ pub mod fake_telegram;
 pub mod gateway;
 pub mod http;
 pub mod identity;
+pub mod laptop;
 pub mod node;
 pub mod node_host;
 pub mod official;
