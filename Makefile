@@ -1,11 +1,11 @@
 # `make test` is the whole proof: formatting, lints, every test, the documentation.
-.PHONY: bench test official sshd fmt lint doc
+.PHONY: bench test official packages fmt lint doc
 
 # Processes that the tests start carry this mark, so that the end of the run can see whether one stayed behind.
 export TIDEGATE_TEST_RUN := $(shell date +%s)-$(shell echo $$PPID)
 
-test: fmt lint official sshd
-	cargo test --locked --workspace
+test: fmt lint official packages
+	cargo test --locked --workspace -- $$(tests/skips.sh)
 	@tests/leftovers.sh
 	$(MAKE) --no-print-directory doc
 
@@ -13,8 +13,9 @@ test: fmt lint official sshd
 official:
 	tests/official/install.sh
 
-# The SSH server that the tests of tunnels start.
-sshd:
+# Debian packages that the tests run against.
+packages:
+	tests/packages.sh
 	tests/sshd/install.sh
 
 fmt:

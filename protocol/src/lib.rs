@@ -6,6 +6,8 @@
 pub mod client;
 pub mod connect;
 pub mod device_auth;
+pub mod discovery;
+pub mod duplex;
 pub mod error;
 pub mod frame;
 pub mod hello;

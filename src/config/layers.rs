@@ -112,8 +112,25 @@ fn ordered(env: &Environment) -> Result<Value, ConfigError> {
     if let Some((_, bind)) = env.setting("GATEWAY_BIND") {
         merge(&mut tree, json!({"gateway": {"bind": bind}}));
     }
+    if env.setting("DISABLE_BONJOUR").is_some_and(|(_, value)| is_yes(value)) {
+        merge(&mut tree, json!({"discovery": {"mdns": {"mode": "off"}}}));
+    }
+    for (name, key) in [("MDNS_HOSTNAME", "hostname"), ("CLI_PATH", "cliPath"), ("TAILNET_DNS", "tailnetDns")]
+    {
+        if let Some((_, value)) = env.setting(name) {
+            merge(&mut tree, json!({"discovery": {"mdns": {key: value}}}));
+        }
+    }
+    // What is only shown to others stops nobody from starting.
+    if let Some(port) = env.setting("SSH_PORT").and_then(|(_, port)| port.trim().parse::<u16>().ok()) {
+        merge(&mut tree, json!({"discovery": {"mdns": {"sshPort": port}}}));
+    }
     if let Some((_, model)) = env.setting("MODEL") {
         merge(&mut tree, json!({"agents": {"defaults": {"model": {"primary": model}}}}));
     }
     Ok(tree)
+}
+
+fn is_yes(value: &str) -> bool {
+    matches!(value.trim().to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on")
 }

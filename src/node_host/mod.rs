@@ -6,6 +6,7 @@
 mod approvals;
 mod args;
 mod commands;
+mod duplex;
 mod exec;
 mod failure;
 mod host;

@@ -48,6 +48,7 @@ impl Session {
             }
         };
         self.link.set(None);
+        self.work.hang_up();
         over
     }
 
@@ -57,6 +58,7 @@ impl Session {
             "node.invoke.cancel" => {
                 event.payload().map(|cancel: Cancelled| self.work.cancel(&cancel.invoke_id))
             }
+            "node.invoke.input" => event.payload().map(|input| self.work.input(input)),
             "node.pair.resolved" => event.payload().map(|resolved: Resolved| self.resolved(&resolved)),
             "shutdown" => {
                 tracing::info!("the gateway is stopping");

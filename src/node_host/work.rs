@@ -9,10 +9,12 @@ use std::{
 use aws_lc_rs::digest;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tidegate_protocol::duplex::MAX_FRAME_BYTES;
 use tokio::sync::watch;
 
 use super::{
-    commands::{self, Surface, Uploads},
+    commands::{self, Surface, Talk, Uploads},
+    duplex::{Duplex, Inbox},
     failure::Failure,
     host::Host,
     link::Progress,
@@ -40,6 +42,16 @@ pub(crate) struct Invoke {
     idempotency_key: Option<String>,
 }
 
+/// Payload of `node.invoke.input`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Input {
+    id: String,
+    seq: u64,
+    #[serde(rename = "payloadJSON")]
+    payload_json: String,
+}
+
 type Outcome = Result<String, Failure>;
 
 /// What this node works at. Survives the connection: a command that runs is not ended by a network that fails.
@@ -54,10 +66,16 @@ pub(crate) struct Work {
 
 #[derive(Default)]
 struct Table {
-    running: HashMap<String, watch::Sender<bool>>,
+    running: HashMap<String, Running>,
     once: HashMap<OnceKey, watch::Receiver<Option<Arc<Outcome>>>>,
     done: VecDeque<(Instant, usize, OnceKey)>,
     done_bytes: usize,
+}
+
+struct Running {
+    cancel: watch::Sender<bool>,
+    /// Of a command that takes input while it runs.
+    inbox: Option<Inbox>,
 }
 
 /// The same key with the same words is the same request.
@@ -87,13 +105,15 @@ impl Work {
     /// Takes on a request; its answer goes back over `via`.
     pub(crate) fn start(self: &Arc<Self>, invoke: Invoke, via: &Client) {
         let (cancel, cancelled) = watch::channel(false);
-        if let Err(failure) = self.admit(&invoke, cancel) {
+        let (duplex, inbox) = self.two_way(&invoke, via, &cancelled).unzip();
+        if let Err(failure) = self.admit(&invoke, Running { cancel, inbox }) {
             self.host.link().result(via, &invoke.id, &Err(failure));
             return;
         }
         let (work, via) = (self.clone(), via.clone());
         tokio::spawn(async move {
-            let outcome = work.answer(&invoke, cancelled, &via).await;
+            let talk = Talk { progress: work.progress(&invoke, &via), duplex };
+            let outcome = work.answer(&invoke, cancelled, talk).await;
             work.host.link().result(&via, &invoke.id, &outcome);
             work.table().running.remove(&invoke.id);
             work.count.send_modify(|count| *count -= 1);
@@ -102,16 +122,37 @@ impl Work {
 
     /// Ends a request that nobody waits for any more.
     pub(crate) fn cancel(&self, invoke_id: &str) {
-        if let Some(cancel) = self.table().running.get(invoke_id) {
+        if let Some(running) = self.table().running.get(invoke_id) {
             tracing::info!(invoke = invoke_id, "cancelled by the gateway");
-            let _ = cancel.send(true);
+            let _ = running.cancel.send(true);
+        }
+    }
+
+    /// Hands input to the command it is for; what is for none, or malformed, is left out as the official host does.
+    pub(crate) fn input(&self, input: Input) {
+        if input.payload_json.len() > MAX_FRAME_BYTES {
+            return;
+        }
+        let mut table = self.table();
+        let Some(running) = table.running.get_mut(&input.id) else { return };
+        if let Some(inbox) = &mut running.inbox
+            && !inbox.take(input.seq, input.payload_json)
+        {
+            running.inbox = None;
+        }
+    }
+
+    /// The connection is gone, and with it whatever input was still to come.
+    pub(crate) fn hang_up(&self) {
+        for running in self.table().running.values_mut() {
+            running.inbox = None;
         }
     }
 
     /// Ends everything, and waits until it has ended or `within` is over.
     pub(crate) async fn stop(&self, within: Duration) {
-        for cancel in self.table().running.values() {
-            let _ = cancel.send(true);
+        for running in self.table().running.values() {
+            let _ = running.cancel.send(true);
         }
         let mut count = self.count.subscribe();
         let ended = tokio::time::timeout(within, count.wait_for(|count| *count == 0)).await;
@@ -120,7 +161,24 @@ impl Work {
         }
     }
 
-    fn admit(&self, invoke: &Invoke, cancel: watch::Sender<bool>) -> Result<(), Failure> {
+    fn two_way(
+        &self,
+        invoke: &Invoke,
+        via: &Client,
+        cancel: &watch::Receiver<bool>,
+    ) -> Option<(Duplex, Inbox)> {
+        let open = || Duplex::new(via.clone(), self.node_id.clone(), invoke.id.clone(), cancel.clone());
+        commands::is_two_way(&invoke.command).then(open)
+    }
+
+    fn progress(&self, invoke: &Invoke, via: &Client) -> Progress {
+        match invoke.command.as_str() {
+            "system.run" => self.host.link().progress(via, &invoke.id),
+            _ => Progress::none(),
+        }
+    }
+
+    fn admit(&self, invoke: &Invoke, running: Running) -> Result<(), Failure> {
         if invoke.node_id != self.node_id {
             return Err(Failure::invalid("this request is for another node"));
         }
@@ -131,16 +189,16 @@ impl Work {
         if table.running.len() >= MOST_AT_ONCE {
             return Err(Failure::unavailable(format!("{MOST_AT_ONCE} commands are running here already")));
         }
-        table.running.insert(invoke.id.clone(), cancel);
+        table.running.insert(invoke.id.clone(), running);
         self.count.send_modify(|count| *count += 1);
         Ok(())
     }
 
-    async fn answer(&self, invoke: &Invoke, cancel: watch::Receiver<bool>, via: &Client) -> Outcome {
-        let Some(key) = once_key(invoke) else { return self.perform(invoke, cancel, via).await };
+    async fn answer(&self, invoke: &Invoke, cancel: watch::Receiver<bool>, talk: Talk) -> Outcome {
+        let Some(key) = once_key(invoke) else { return self.perform(invoke, cancel, talk).await };
         match self.enter(&key) {
             Entry::First(tell) => {
-                let outcome = self.perform(invoke, cancel, via).await;
+                let outcome = self.perform(invoke, cancel, talk).await;
                 self.remember(key, &outcome);
                 let _ = tell.send(Some(Arc::new(outcome.clone())));
                 outcome
@@ -157,7 +215,7 @@ impl Work {
         }
     }
 
-    async fn perform(&self, invoke: &Invoke, cancel: watch::Receiver<bool>, via: &Client) -> Outcome {
+    async fn perform(&self, invoke: &Invoke, cancel: watch::Receiver<bool>, talk: Talk) -> Outcome {
         let params = match &invoke.params_json {
             Some(text) => Some(
                 RawValue::from_string(text.clone())
@@ -167,11 +225,7 @@ impl Work {
         };
         let limit =
             invoke.timeout_ms.filter(|ms| *ms >= 1.0).map(|ms| Duration::from_millis(ms.min(1e12) as u64));
-        let progress = match invoke.command.as_str() {
-            "system.run" => self.host.link().progress(via, &invoke.id),
-            _ => Progress::none(),
-        };
-        let work = commands::dispatch(self.host.clone(), &invoke.command, params, limit, cancel, progress);
+        let work = commands::dispatch(self.host.clone(), &invoke.command, params, limit, cancel, talk);
         work.await.map(|payload| payload.to_string())
     }
 

@@ -1,12 +1,14 @@
 //! The gateway as a process: started on a free port with its own state folder and a clean environment, killed with
 //! its whole process group when the test ends, started again on the same state when the test asks.
 
+use super::lan::Host;
 use super::patience::eventually;
 use super::ports::free_port;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -25,11 +27,12 @@ pub struct Setup {
     env: Vec<(String, String)>,
     args: Vec<String>,
     token: Option<String>,
+    host: Option<Host>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { config: None, env: Vec::new(), args: Vec::new(), token: Some(TOKEN.into()) }
+        Self { config: None, env: Vec::new(), args: Vec::new(), token: Some(TOKEN.into()), host: None }
     }
 }
 
@@ -57,6 +60,12 @@ impl Setup {
     /// No token in the environment: the config says how to authenticate, or the gateway makes a token itself.
     pub fn no_token(mut self) -> Self {
         self.token = None;
+        self
+    }
+
+    /// The machine to run on: the gateway and all its commands are there.
+    pub fn on(mut self, host: &Host) -> Self {
+        self.host = Some(host.clone());
         self
     }
 
@@ -161,7 +170,10 @@ impl Gateway {
 
     /// A `tidegate` command with this gateway's state and a clean environment.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(TIDEGATE);
+        let mut command = match &self.setup.host {
+            Some(host) => host.command(TIDEGATE),
+            None => Command::new(TIDEGATE),
+        };
         command.args(args).current_dir(self.home()).stdin(Stdio::null());
         clean_environment(&mut command, self.home());
         command.env("TIDEGATE_STATE_DIR", self.state());
@@ -209,15 +221,16 @@ impl Gateway {
 
     /// Waits until the gateway is live, or returns how it ended instead.
     async fn live(mut self) -> Result<Self, Exit> {
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let url = self.url("/healthz");
         let mut ended = None;
         eventually("the gateway to be live or to end", async || {
             ended = self.child.as_mut().unwrap().try_wait().unwrap();
             if ended.is_some() {
                 return Some(());
             }
-            client.get(&url).send().await.ok().filter(|answer| answer.status().is_success()).map(|_| ())
+            let local = SocketAddr::from(([127, 0, 0, 1], self.port));
+            let stream = super::http::open(self.setup.host.as_ref(), local).await.ok()?;
+            let health = format!("GET /healthz HTTP/1.1\r\nHost: {local}\r\nConnection: close\r\n\r\n");
+            (super::http::exchange(stream, health.as_bytes()).await.status == 200).then_some(())
         })
         .await;
         match ended {
@@ -275,6 +288,15 @@ impl Gateway {
         String::from_utf8_lossy(&fs::read(self.home().join(name)).unwrap_or_default()).into_owned()
     }
 
+    /// A way in from the gateway's own machine.
+    pub fn upgrade(&self) -> super::Upgrade {
+        let upgrade = super::Upgrade::to(self.port);
+        match &self.setup.host {
+            Some(host) => upgrade.from(host),
+            None => upgrade,
+        }
+    }
+
     /// A direct local operator session with every scope.
     pub async fn operator(&self) -> super::Socket {
         super::Connect::cli()
@@ -286,7 +308,7 @@ impl Gateway {
                 "operator.approvals",
                 "operator.pairing",
             ])
-            .to(self.port)
+            .over(&self.upgrade())
             .await
             .session()
     }

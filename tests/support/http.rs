@@ -1,6 +1,9 @@
 //! HTTP written by hand, for requests that no client library would send.
 
+use super::lan::Host;
 use super::patience::within;
+use std::io;
+use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -15,7 +18,20 @@ pub struct Answer {
 
 /// Sends these bytes on a connection of its own and reads the answer until the peer closes.
 pub async fn raw(port: u16, bytes: &[u8]) -> Answer {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    exchange(stream, bytes).await
+}
+
+/// A connection from `host`, or from this machine.
+pub async fn open(host: Option<&Host>, to: SocketAddr) -> io::Result<TcpStream> {
+    match host {
+        Some(host) => TcpStream::from_std(host.connect(to)?),
+        None => TcpStream::connect(to).await,
+    }
+}
+
+/// Sends these bytes and reads the answer until the peer closes.
+pub async fn exchange(mut stream: TcpStream, bytes: &[u8]) -> Answer {
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();
     let _ = within("the HTTP answer", stream.read_to_end(&mut answer)).await;

@@ -20,9 +20,13 @@ pub struct NativeNode {
 
 impl NativeNode {
     pub fn start(gateway: &Gateway, name: &str) -> Self {
+        Self::at(gateway.port, &gateway.token(), name)
+    }
+
+    /// A node of whatever listens on this port.
+    pub fn at(port: u16, token: &str, name: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let mut node =
-            Self { home, host: None, port: gateway.port, token: gateway.token(), name: name.into() };
+        let mut node = Self { home, host: None, port, token: token.into(), name: name.into() };
         node.run();
         node
     }

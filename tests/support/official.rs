@@ -61,6 +61,11 @@ impl Official {
         Self::configured(0, token, remote)
     }
 
+    /// A client of whatever listens on this port.
+    pub fn at(port: u16, token: &str) -> Self {
+        Self::configured(port, token, json!({}))
+    }
+
     fn configured(port: u16, token: &str, extra: Value) -> Self {
         let official = Self { home: tempfile::tempdir().unwrap(), port, token: token.into() };
         fs::create_dir_all(official.state()).unwrap();

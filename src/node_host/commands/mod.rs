@@ -14,6 +14,7 @@ use serde_json::{Value, value::RawValue};
 pub(super) use upload::Uploads;
 
 use super::{
+    duplex::Duplex,
     exec::{self, Cancel},
     failure::Failure,
     host::Host,
@@ -30,6 +31,7 @@ struct Command {
 const COMMANDS: &[Command] = &[
     Command { name: "dir.fetch", cap: Some("file") },
     Command { name: "dir.list", cap: Some("file") },
+    Command { name: "file.create", cap: Some("file") },
     Command { name: "file.fetch", cap: Some("file") },
     Command { name: "file.stat", cap: Some("file") },
     Command { name: "file.write", cap: Some("file") },
@@ -75,6 +77,18 @@ pub(crate) fn all_names() -> String {
     COMMANDS.iter().map(|command| command.name).collect::<Vec<_>>().join(", ")
 }
 
+/// What a command may tell and hear while it runs.
+pub(crate) struct Talk {
+    pub(crate) progress: Progress,
+    /// Only for commands that [`is_two_way`] names.
+    pub(crate) duplex: Option<Duplex>,
+}
+
+/// Whether a command exchanges messages with the gateway while it runs, always or on demand.
+pub(crate) fn is_two_way(command: &str) -> bool {
+    matches!(command, "file.create" | "file.fetch")
+}
+
 /// Runs one command to its end and returns its payload as JSON.
 pub(crate) async fn dispatch(
     host: Arc<Host>,
@@ -82,13 +96,13 @@ pub(crate) async fn dispatch(
     params: Option<Box<RawValue>>,
     limit: Option<Duration>,
     cancel: Cancel,
-    progress: Progress,
+    talk: Talk,
 ) -> Result<Value, Failure> {
     let raw = params.as_deref();
     match command {
         "system.run" => {
             let params = read(command, raw)?;
-            exec::run(&host, params, limit, cancel, progress).await
+            exec::run(&host, params, limit, cancel, talk.progress).await
         }
         "system.run.prepare" => {
             let params = read(command, raw)?;
@@ -106,8 +120,12 @@ pub(crate) async fn dispatch(
             let params = read(command, raw)?;
             blocking(move || Ok(files::answer(files::list(params)))).await
         }
+        "file.create" => files::create(read(command, raw)?, two_way(command, talk)?).await,
         "file.fetch" => {
-            let params = read(command, raw)?;
+            let params: files::FetchParams = read(command, raw)?;
+            if params.is_streamed() {
+                return files::stream(params, two_way(command, talk)?).await;
+            }
             blocking(move || Ok(files::answer(files::fetch(params)))).await
         }
         "file.stat" => {
@@ -139,8 +157,14 @@ fn read<T: DeserializeOwned>(command: &str, raw: Option<&RawValue>) -> Result<T,
     tidegate_protocol::params::parse(command, raw).map_err(|error| Failure::invalid(error.message))
 }
 
+fn two_way(command: &str, talk: Talk) -> Result<Duplex, Failure> {
+    talk.duplex.ok_or_else(|| Failure::unavailable(format!("{command} needs a two-way channel")))
+}
+
 /// The disk may be slow; the connection must not be.
-async fn blocking(work: impl FnOnce() -> Result<Value, Failure> + Send + 'static) -> Result<Value, Failure> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|_| Err(Failure::unavailable("the command failed inside the node host")))

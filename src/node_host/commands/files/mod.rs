@@ -5,11 +5,14 @@
 //! only when it says so.
 
 mod archive;
+mod create;
 mod fetch;
 mod fetch_folder;
+mod folder;
 mod list;
 mod mime;
 mod stat;
+mod stream;
 mod write;
 
 use std::{
@@ -26,10 +29,12 @@ use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-pub(super) use fetch::fetch;
+pub(super) use create::create;
+pub(super) use fetch::{Params as FetchParams, fetch};
 pub(super) use fetch_folder::fetch_folder;
 pub(super) use list::list;
 pub(super) use stat::stat;
+pub(super) use stream::stream;
 pub(super) use write::write;
 
 /// Most bytes of a file in one answer or request.
@@ -55,6 +60,10 @@ impl Refused {
 
     fn not_folder(path: &Path) -> Self {
         Self::new("IS_FILE", "the path is not a folder").at(path)
+    }
+
+    fn redirected(path: &Path) -> Self {
+        Self::new("SYMLINK_REDIRECT", "the path leads through a link").at(path)
     }
 
     fn changed(path: &Path) -> Self {
@@ -155,7 +164,7 @@ impl Target {
         let asked = self.asked()?;
         let path = asked.canonicalize().map_err(|error| Refused::io(&error, "READ_ERROR"))?;
         if path != asked && !self.follow_symlinks {
-            return Err(Refused::new("SYMLINK_REDIRECT", "the path leads through a link").at(&path));
+            return Err(Refused::redirected(&path));
         }
         let opened = open(path)?;
         self.check(&opened.path, &Binding::of(&opened.meta))?;

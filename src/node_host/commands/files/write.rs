@@ -38,9 +38,7 @@ pub(in super::super) fn write(params: Params) -> Result<Value, Refused> {
         return Err(Refused::new("INTEGRITY_FAILURE", format!("the content has SHA-256 {hash}")));
     }
     let place = Place::find(&asked)?;
-    if place.path != asked && !params.target.follow_symlinks {
-        return Err(Refused::new("SYMLINK_REDIRECT", "the path leads through a link").at(&place.path));
-    }
+    place.is_where_asked(&asked, params.target.follow_symlinks)?;
     let binding = place.binding()?;
     params.target.check(&place.path, &binding)?;
     place.allows(&params)?;
@@ -73,27 +71,34 @@ fn content(text: Option<&str>) -> Result<Vec<u8>, Refused> {
 }
 
 /// Where the file goes: links in existing folders followed, the last part as it is.
-struct Place {
-    path: PathBuf,
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) path: PathBuf,
     /// The nearest folder that exists.
-    anchor: PathBuf,
-    existing: Option<Metadata>,
+    pub(super) anchor: PathBuf,
+    pub(super) existing: Option<Metadata>,
 }
 
 impl Place {
-    fn find(asked: &Path) -> Result<Self, Refused> {
+    pub(super) fn find(asked: &Path) -> Result<Self, Refused> {
         let mut anchor = asked.parent().ok_or_else(|| Refused::new("INVALID_PATH", "path names no file"))?;
-        while !anchor.exists() {
+        // A link that leads nowhere is there, too.
+        while anchor.symlink_metadata().is_err() {
             anchor = anchor.parent().ok_or_else(|| Refused::new("INVALID_PATH", "path names no file"))?;
         }
         let rest = asked.strip_prefix(anchor).unwrap_or(asked);
-        let anchor = anchor.canonicalize().map_err(|error| Refused::io(&error, "WRITE_ERROR"))?;
+        let anchor = anchor.canonicalize().map_err(|_| Refused::redirected(anchor))?;
         let path = anchor.join(rest);
         let existing = path.symlink_metadata().ok();
         Ok(Self { path, anchor, existing })
     }
 
-    fn binding(&self) -> Result<Binding, Refused> {
+    /// Refuses a place that only links lead to, unless they may be followed.
+    pub(super) fn is_where_asked(&self, asked: &Path, follow_links: bool) -> Result<(), Refused> {
+        if self.path == asked || follow_links { Ok(()) } else { Err(Refused::redirected(&self.path)) }
+    }
+
+    pub(super) fn binding(&self) -> Result<Binding, Refused> {
         let anchor = self.anchor.metadata().map_err(|error| self.explain(&error))?;
         let (anchor_device, anchor_inode) = identity(&anchor);
         let (target_device, target_inode) = self.existing.as_ref().map(identity).unzip();
