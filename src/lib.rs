@@ -7,3 +7,4 @@ pub mod gateway;
 pub mod http;
 pub mod node_host;
 pub mod telemetry;
+pub mod tls;

@@ -2,6 +2,7 @@
 
 use crate::agent::Agent;
 use crate::agent::approvals::Approvals;
+use crate::audit::Audit;
 use crate::auth::Limiter;
 use crate::auth::budget::PreAuthBudget;
 use crate::channels::Channels;
@@ -34,6 +35,8 @@ pub struct Parts {
     pub approvals: Approvals,
     /// Wrong secrets, counted at every door; a restart of an actor must not forget them.
     pub limiter: Limiter,
+    /// Who was not let in.
+    pub audit: Audit,
     /// Sockets that have not said hello.
     pub budget: PreAuthBudget,
     pub sessions: Slot<Supervisor>,
@@ -65,6 +68,7 @@ impl Gateway {
             agent: Slot::default(),
             approvals,
             limiter: Limiter::default(),
+            audit: Audit::default(),
             budget: PreAuthBudget::default(),
             sessions: Slot::default(),
             channels: Channels::default(),

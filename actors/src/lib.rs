@@ -1,6 +1,7 @@
 //! The living part of the gateway: the supervision tree and everything on it.
 
 pub mod agent;
+pub mod audit;
 pub mod auth;
 pub mod channels;
 pub mod devices;

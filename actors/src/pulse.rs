@@ -2,6 +2,7 @@
 
 use crate::Gateway;
 use crate::agent;
+use crate::audit;
 use crate::events::{Audience, Broadcast};
 use crate::rpc;
 use crate::store::now_ms;
@@ -37,6 +38,9 @@ impl Actor for Pulse {
         context.run_interval(HEALTH_INTERVAL, |pulse, context| {
             context.spawn(publish_health(pulse.gateway.clone()).into_actor(pulse));
         });
+        context.run_interval(audit::FLUSH_INTERVAL, |pulse, context| {
+            context.spawn(write_audit(pulse.gateway.clone()).into_actor(pulse));
+        });
         context.run_interval(HOUSEKEEPING_INTERVAL, |pulse, context| {
             context.spawn(keep_house(pulse.gateway.clone()).into_actor(pulse));
         });
@@ -52,6 +56,12 @@ async fn publish_health(gateway: Gateway) {
     if let Ok(payload) = to_raw_value(&health) {
         let audience = Audience::Scope(Scope::Read);
         gateway.events.tell(Broadcast { event: "health", payload, audience, droppable: true, version });
+    }
+}
+
+async fn write_audit(gateway: Gateway) {
+    if let Err(error) = gateway.audit.flush(&gateway.store).await {
+        tracing::warn!(%error, "the audit log could not be written");
     }
 }
 

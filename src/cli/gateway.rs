@@ -24,7 +24,7 @@ pub(super) struct Args {
 /// How to run it. `--port`, `--token` and `--password` count here too.
 #[derive(ClapArgs, Clone, Debug, Default)]
 pub(super) struct RunArgs {
-    /// Where to listen: loopback, lan or custom
+    /// Where to listen: loopback, lan, tailnet, custom or auto
     #[arg(long, value_name = "MODE")]
     bind: Option<String>,
     /// How clients authenticate: token, password, trusted-proxy or none

@@ -1,6 +1,7 @@
 //! The command line: one file for each group of commands.
 
 mod agent;
+mod audit;
 mod channels;
 mod configuration;
 mod connect;
@@ -78,6 +79,8 @@ enum Command {
     Message(message::Args),
     /// The gateway's log
     Logs(logs::Args),
+    /// Who was not let in
+    Audit(audit::Args),
     /// The config file
     Config(configuration::Args),
     /// The gateway elsewhere that commands talk to
@@ -141,6 +144,7 @@ async fn ask(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Agent(args) => agent::run(context, args).await,
         Command::Message(args) => message::run(context, args).await,
         Command::Logs(args) => logs::run(context, args).await,
+        Command::Audit(args) => audit::run(context, args).await,
         Command::Config(args) => configuration::run(context, args),
         Command::Remote(args) => remote::run(context, args),
         Command::Tunnel(args) => tunnel::run(context, args).await,

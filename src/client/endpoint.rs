@@ -1,8 +1,11 @@
 //! Where a gateway is.
 
-use std::{fmt, net::IpAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
-use super::{ClientError, tls::Pin};
+use super::{ClientError, Pin};
 
 /// The port a gateway listens on unless told otherwise.
 pub const DEFAULT_PORT: u16 = 18789;
@@ -37,6 +40,16 @@ impl Endpoint {
     /// A gateway without TLS at `host` and `port`.
     pub fn plain(host: impl Into<String>, port: u16) -> Self {
         Self { host: host.into(), port, path: "/".to_owned(), tls: false, pin: None, via: None }
+    }
+
+    /// A gateway without TLS at this very address.
+    pub fn at(address: SocketAddr) -> Self {
+        Self::plain(address.ip().to_string(), address.port())
+    }
+
+    /// The same with TLS, and with the certificate to accept where it is known.
+    pub fn secured(self, pin: Option<Pin>) -> Self {
+        Self { tls: true, pin, ..self }
     }
 
     /// Reads `ws://`, `wss://`, `http://` or `https://` addresses.
@@ -87,12 +100,15 @@ impl Endpoint {
         }
     }
 
-    /// Refuses to carry secrets in the clear beyond this machine and private networks named by number.
+    /// Refuses to carry secrets in the clear beyond this machine, private networks named by number, and names that
+    /// only exist in such a network: the official clients' rule.
     pub(crate) fn check_plaintext(&self) -> Result<(), ClientError> {
         let allowed = ["TIDEGATE_ALLOW_INSECURE_PRIVATE_WS", "OPENCLAW_ALLOW_INSECURE_PRIVATE_WS"]
             .iter()
             .any(|name| std::env::var(name).is_ok_and(|value| value == "1"));
-        if self.tls || allowed || self.names_loopback() || self.ip().is_some_and(is_private) {
+        let private =
+            self.names_loopback() || self.ip().map_or_else(|| is_private_name(&self.host), is_private);
+        if self.tls || allowed || private {
             return Ok(());
         }
         Err(ClientError::Plaintext { host: self.host.clone() })
@@ -136,6 +152,12 @@ fn is_private(ip: IpAddr) -> bool {
     }
 }
 
+/// Multicast DNS and MagicDNS: names that the public DNS never has.
+fn is_private_name(host: &str) -> bool {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    [".local", ".ts.net"].iter().any(|zone| host.strip_suffix(zone).is_some_and(|name| !name.is_empty()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,11 +191,37 @@ mod tests {
     }
 
     #[test]
-    fn secrets_stay_on_this_machine_and_numbered_private_networks() {
-        for host in ["127.0.0.1", "localhost", "::1", "192.168.1.5", "10.0.0.1", "100.100.1.1", "fd00::1"] {
+    fn secrets_stay_on_this_machine_and_in_private_networks() {
+        for host in [
+            "127.0.0.1",
+            "localhost",
+            "::1",
+            "192.168.1.5",
+            "10.0.0.1",
+            "172.16.0.1",
+            "169.254.1.1",
+            "100.100.1.1",
+            "fd00::1",
+            "fe80::1",
+            "home-pc.local",
+            "box.tail1234.ts.net",
+            "Box.Local.",
+        ] {
             assert!(Endpoint::plain(host, 1).check_plaintext().is_ok(), "{host}");
         }
-        for host in ["8.8.8.8", "gateway.example", "100.1.1.1", "2001:db8::1"] {
+        for host in [
+            "8.8.8.8",
+            "gateway.example",
+            "100.1.1.1",
+            "172.32.0.1",
+            "2001:db8::1",
+            "0.0.0.0",
+            ".local",
+            "local",
+            "x.local.example",
+            "evil-ts.net",
+            "127.0.0.1.example",
+        ] {
             assert!(Endpoint::plain(host, 1).check_plaintext().is_err(), "{host}");
         }
     }

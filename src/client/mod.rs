@@ -32,6 +32,7 @@ mod tests;
 mod tls;
 mod transport;
 
+pub use crate::tls::Pin;
 pub use backoff::Backoff;
 pub use connection::{CALL_TIMEOUT, Client, Ended, Events, Later};
 pub use endpoint::{DEFAULT_PORT, Endpoint, Via};
@@ -40,4 +41,4 @@ pub use handshake::{ConnectOptions, describe};
 pub use identity::DeviceIdentity;
 pub use incoming::Event;
 pub use tidegate_protocol::connect::ConnectAuth as Credentials;
-pub use tls::Pin;
+pub(crate) use tls::wrap as secure;

@@ -52,6 +52,9 @@ async fn upgrade(endpoint: &Endpoint, stream: Box<dyn Stream>) -> Result<Socket,
         Err(tungstenite::Error::Io(source)) => {
             Err(ClientError::Unreachable { url: endpoint.to_string(), source })
         }
+        Err(tungstenite::Error::Protocol(ProtocolError::HttparseError(_))) if !endpoint.tls => Err(failed(
+            "its answer is no HTTP; if it speaks TLS, use wss:// (or --tls for a node)".to_owned(),
+        )),
         Err(error) => Err(failed(error.to_string())),
     }
 }

@@ -4,6 +4,8 @@ use std::{fmt, path::Path};
 
 use tidegate_actors::settings::ConfigIssue;
 
+use crate::tls::TlsError;
+
 /// The exit code for a configuration that can't be used (`EX_CONFIG`).
 pub const EXIT_CONFIG: u8 = 78;
 
@@ -26,6 +28,12 @@ pub enum ConfigError {
     },
 }
 
+impl From<TlsError> for ConfigError {
+    fn from(error: TlsError) -> Self {
+        Self::Refused(format!("gateway.tls: {error}"))
+    }
+}
+
 impl ConfigError {
     pub(super) fn in_file(file: &Path, path: &str, why: &dyn fmt::Display) -> Self {
         let issue = ConfigIssue { path: path.to_owned(), message: why.to_string() };
@@ -34,6 +42,27 @@ impl ConfigError {
 
     pub(super) fn refused(why: impl Into<String>) -> Self {
         Self::Refused(why.into())
+    }
+
+    /// Others could reach the gateway, and nothing would stop them.
+    pub fn open() -> Self {
+        Self::refused(
+            "Set OPENCLAW_GATEWAY_TOKEN or OPENCLAW_GATEWAY_PASSWORD, or pass --token/--password: a gateway that \
+             listens beyond loopback must start with auth.",
+        )
+    }
+
+    /// `gateway.bind: "custom"` without an address.
+    pub fn custom_host() -> Self {
+        Self::refused("gateway.bind \"custom\" needs an IP address in gateway.customBindHost")
+    }
+
+    /// A pin that nothing could be held against.
+    pub fn remote_pin() -> Self {
+        Self::refused(
+            "gateway.remote.tlsFingerprint takes the SHA-256 of a certificate, 64 hexadecimal digits, and needs a \
+             wss:// address in gateway.remote.url",
+        )
     }
 
     pub(super) fn state(what: &'static str, path: &Path, source: std::io::Error) -> Self {

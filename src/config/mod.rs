@@ -32,7 +32,6 @@ pub use self::{
     live::Reloader,
     place::{Place, PlaceFlags},
     redact::{REDACTED, is_sensitive, redacted},
-    rules::addresses_of,
 };
 
 /// What the command line says about the gateway; the highest layer.

@@ -80,6 +80,12 @@ impl Place {
         };
         text(&mut settings.logging.file);
         text(&mut settings.gateway.remote.ssh_identity);
+        let tls = &mut settings.gateway.tls;
+        for path in [&mut tls.cert_path, &mut tls.key_path, &mut tls.ca_path] {
+            // A blank one names no file.
+            *path = path.take().filter(|path| !path.trim().is_empty());
+            text(path);
+        }
         text(&mut settings.agents.defaults.workspace);
         for entry in settings.agents.entries.values_mut().chain(&mut settings.agents.list) {
             text(&mut entry.workspace);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use tidegate_actors::settings::{
     AuthMode, GatewaySettings, Secret, Settings,
-    gateway::{Bind, GatewayMode, TailscaleMode},
+    gateway::{Bind, GatewayMode, TailscaleMode, custom_address},
 };
 
 use super::ConfigError;
@@ -53,12 +53,6 @@ fn served(gateway: &GatewaySettings) -> Result<(), ConfigError> {
         TailscaleMode::Funnel | TailscaleMode::Serve => {
             return refuse("gateway.tailscale.mode is not supported by this version: set it to \"off\"");
         }
-    }
-    if gateway.tls.enabled {
-        return refuse(
-            "gateway.tls is not supported by this version: set gateway.tls.enabled to false and put a TLS proxy in \
-             front",
-        );
     }
     Ok(())
 }
@@ -110,41 +104,19 @@ fn trusted_proxy(gateway: &GatewaySettings) -> Result<(), ConfigError> {
 }
 
 fn listening(gateway: &GatewaySettings) -> Result<(), ConfigError> {
-    if gateway.bind == Bind::Tailnet {
-        return refuse(
-            "gateway.bind \"tailnet\" is not supported by this version: use \"loopback\", \"lan\" or \"custom\"",
-        );
+    let custom = custom_address(gateway);
+    if gateway.bind == Bind::Custom && custom.is_none() {
+        return Err(ConfigError::custom_host());
     }
-    let open = addresses_of(gateway)?.iter().any(|address| !address.is_loopback());
     let secret = match gateway.auth.mode() {
         AuthMode::None => false,
         AuthMode::Token => gateway.auth.token.is_some(),
         AuthMode::Password | AuthMode::TrustedProxy => true,
     };
-    if open && !secret {
-        return refuse(
-            "Set OPENCLAW_GATEWAY_TOKEN or OPENCLAW_GATEWAY_PASSWORD, or pass --token/--password: a gateway that \
-             listens beyond loopback must start with auth.",
-        );
+    if gateway.bind.may_be_reached(custom) && !secret {
+        return Err(ConfigError::open());
     }
     Ok(())
-}
-
-/// The addresses that `gateway.bind` stands for.
-pub fn addresses_of(gateway: &GatewaySettings) -> Result<Vec<IpAddr>, ConfigError> {
-    let loopback = IpAddr::from([127, 0, 0, 1]);
-    match gateway.bind {
-        Bind::Auto | Bind::Loopback | Bind::Tailnet => Ok(vec![loopback]),
-        Bind::Lan => Ok(vec![IpAddr::from([0, 0, 0, 0])]),
-        Bind::Custom => {
-            let host = gateway.custom_bind_host.as_deref().map(str::trim).unwrap_or_default();
-            let host: IpAddr = host.parse().map_err(|_| {
-                ConfigError::refused("gateway.bind \"custom\" needs an IP address in gateway.customBindHost")
-            })?;
-            // Programs on this machine always find the gateway on loopback.
-            Ok(if host.is_unspecified() || host.is_loopback() { vec![host] } else { vec![host, loopback] })
-        }
-    }
 }
 
 /// Addresses or CIDR ranges, each readable.
@@ -188,7 +160,9 @@ mod tests {
             (json!({"bind": "lan"}), "OPENCLAW_GATEWAY_TOKEN"),
             (json!({"bind": "lan", "auth": {"mode": "none"}}), "OPENCLAW_GATEWAY_TOKEN"),
             (json!({"bind": "custom", "customBindHost": "10.0.0.1"}), "OPENCLAW_GATEWAY_TOKEN"),
+            (json!({"bind": "tailnet"}), "OPENCLAW_GATEWAY_TOKEN"),
             (json!({"bind": "custom"}), "customBindHost"),
+            (json!({"bind": "custom", "customBindHost": "my-pc"}), "customBindHost"),
             (json!({"auth": {"token": ""}}), "no real secret"),
             (json!({"auth": {"token": "  "}}), "no real secret"),
             (json!({"auth": {"token": "undefined"}}), "no real secret"),
@@ -209,7 +183,6 @@ mod tests {
             ),
             (json!({"tailscale": {"mode": "funnel"}, "auth": {"token": "some-token"}}), "requires"),
             (json!({"tailscale": {"mode": "serve"}}), "not supported"),
-            (json!({"tls": {"enabled": true}}), "not supported"),
             (json!({"mode": "remote"}), "local"),
             (json!({"roles": {"default": "guest"}}), "gateway.roles"),
             (json!({"trustedProxies": ["10.0.0.0/33"]}), "neither an address"),
@@ -227,6 +200,9 @@ mod tests {
             json!({}),
             json!({"auth": {"mode": "none"}}),
             json!({"bind": "lan", "auth": {"token": "some-long-token"}}),
+            json!({"bind": "tailnet", "auth": {"token": "some-long-token"}}),
+            json!({"bind": "auto", "auth": {"mode": "none"}}),
+            json!({"bind": "custom", "customBindHost": "127.0.0.2", "auth": {"mode": "none"}}),
             json!({"bind": "lan", "auth": {"password": "some-long-password"}}),
             json!({"trustedProxies": ["10.0.0.1", "fd00::/8"],
                 "auth": {"mode": "trusted-proxy", "trustedProxy": {"userHeader": "x-user"}}}),

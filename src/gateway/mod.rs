@@ -1,14 +1,17 @@
 //! The gateway process: lock, store, tree, listeners, signals, and an orderly end.
 
+mod holder;
+mod listen;
 mod lock;
 mod watchdog;
 
 pub use lock::{LockError, holder};
 
-use crate::config::{self, Running, addresses_of};
-use crate::http;
+use crate::config::{self, Running};
+use crate::http::{self, Listening};
+use crate::tls::{Pin, ServerTls, TlsError, TlsFiles};
 use lock::StateLock;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 use tidegate_actors::events::Audience;
 use tidegate_actors::store::{Store, StoreError};
@@ -17,9 +20,6 @@ use tidegate_actors::{Gateway, root, rpc};
 use tidegate_protocol::limits::close;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
-
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 1024;
 
 /// Time for the last frames to go out before the listeners close.
 const FAREWELL: Duration = Duration::from_millis(300);
@@ -33,6 +33,8 @@ pub enum GatewayError {
     #[error(transparent)]
     Config(#[from] config::ConfigError),
     #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
     Lock(#[from] LockError),
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -44,6 +46,12 @@ pub enum GatewayError {
         /// What the system said, and what to do.
         reason: String,
     },
+    /// The host has no such address.
+    #[error("could not listen on {address}: this host has no such address")]
+    NoSuchAddress {
+        /// The address.
+        address: SocketAddr,
+    },
     #[error("the runtime failed: {0}")]
     Io(#[from] std::io::Error),
     /// The supervision tree gave up.
@@ -51,13 +59,21 @@ pub enum GatewayError {
     GaveUp(String),
 }
 
-/// Runs a gateway until a signal ends it. `listening` is called once clients can connect.
+/// Where clients can connect.
+pub struct Serving {
+    pub addresses: Vec<SocketAddr>,
+    /// Fingerprint of the certificate, with TLS.
+    pub pin: Option<Pin>,
+}
+
+/// Runs a gateway until a signal ends it. `serving` is called once clients can connect.
 ///
 /// # Errors
 /// If it can't start, or its tree gave up.
-pub fn run(running: Running, listening: impl FnOnce(&[SocketAddr]) + 'static) -> Result<(), GatewayError> {
+pub fn run(running: Running, serving: impl FnOnce(&Serving) + 'static) -> Result<(), GatewayError> {
     let _lock = StateLock::take(running.settings.paths().root())?;
-    let listeners = bind(&running)?;
+    let tls = tls(&running)?;
+    let listeners = listen::bind(&running.settings.get().gateway)?;
     let (store, threads) = Store::open(&running.settings.paths().database())?;
     let gateway = Gateway::new(running.settings.clone(), store);
     actix_web::rt::System::new().block_on(async move {
@@ -67,16 +83,23 @@ pub fn run(running: Running, listening: impl FnOnce(&[SocketAddr]) + 'static) ->
         })?;
         let addresses: Vec<SocketAddr> =
             listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
-        let server = http::serve(&gateway, listeners)?;
+        let listening = listeners.into_iter().map(|listener| Listening { listener, tls: tls.clone() });
+        let server = http::serve(&gateway, listening.collect())?;
         let handle = server.handle();
         actix_web::rt::spawn(server);
         actix_web::rt::spawn(running.reloader.run());
         actix_web::rt::spawn(rpc::config::announce_changes(gateway.clone()));
-        if let Some(&address) = addresses.first() {
-            actix_web::rt::spawn(watchdog::watch(address));
+        let pin = tls.as_ref().map(ServerTls::pin);
+        if let Some(tls) = &tls {
+            actix_web::rt::spawn(tls.clone().keep_fresh(gateway.settings.clone()));
         }
-        listening(&addresses);
-        tracing::info!(?addresses, version = tidegate_actors::VERSION, "listening");
+        if let Some(&address) = addresses.first() {
+            actix_web::rt::spawn(watchdog::watch(address, tls));
+        }
+        let clients = Serving { addresses, pin };
+        serving(&clients);
+        let Serving { addresses, pin } = clients;
+        tracing::info!(?addresses, tls = ?pin, version = tidegate_actors::VERSION, "listening");
         watchdog::ready();
 
         let failed = tokio::select! {
@@ -89,47 +112,21 @@ pub fn run(running: Running, listening: impl FnOnce(&[SocketAddr]) + 'static) ->
         watchdog::stopping();
         farewell(&gateway).await;
         handle.stop(true).await;
+        if let Err(error) = gateway.audit.flush(&gateway.store).await {
+            tracing::warn!(%error, "the audit log could not be written");
+        }
         stop_tree(&root).await;
         tracing::info!("stopped");
         failed.map_or(Ok(()), |reason| Err(GatewayError::GaveUp(reason)))
     })
 }
 
-/// Everything that this configuration listens on, bound before anything else starts.
-fn bind(running: &Running) -> Result<Vec<TcpListener>, GatewayError> {
+/// The TLS that this configuration asks for.
+fn tls(running: &Running) -> Result<Option<ServerTls>, GatewayError> {
     let settings = running.settings.get();
-    let port = settings.gateway.port();
-    let addresses = addresses_of(&settings.gateway)?;
-    addresses.into_iter().map(|ip| bind_one(ip, port)).collect()
-}
-
-fn bind_one(ip: IpAddr, port: u16) -> Result<TcpListener, GatewayError> {
-    let address = SocketAddr::new(ip, port);
-    let listen = || -> std::io::Result<TcpListener> {
-        let socket = socket2::Socket::new(
-            socket2::Domain::for_address(address),
-            socket2::Type::STREAM,
-            Some(socket2::Protocol::TCP),
-        )?;
-        // A restart must not wait for the last connections of the process before it to time out.
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        socket.set_nonblocking(true)?;
-        Ok(socket.into())
-    };
-    listen().map_err(|error| {
-        let reason = match error.kind() {
-            std::io::ErrorKind::AddrInUse => {
-                "the port is in use; stop the program that has it, or choose another with --port".to_owned()
-            }
-            std::io::ErrorKind::PermissionDenied => {
-                "not permitted; choose a port above 1023 with --port".to_owned()
-            }
-            _ => error.to_string(),
-        };
-        GatewayError::Bind { address, reason }
-    })
+    let tls = &settings.gateway.tls;
+    let open = || ServerTls::open(TlsFiles::of(tls, running.settings.paths()));
+    Ok(tls.enabled.then(open).transpose()?)
 }
 
 async fn terminated() -> std::io::Result<&'static str> {

@@ -1,15 +1,26 @@
 //! One port: WebSocket upgrades on any path, health for whoever asks, and nothing else yet.
 
+mod handshakes;
 mod head;
 mod health;
 mod pacer;
 mod socket;
 mod wire;
 
-use actix_web::dev::{RequestHead, Server, Service};
+use actix_http::body::{BoxBody, MessageBody};
+use actix_http::error::DispatchError;
+use actix_http::h1::{ExpectHandler, UpgradeHandler};
+use actix_http::{HttpServiceBuilder, Request, Response};
+use actix_server::GracefulShutdownSignal;
+use actix_service::{
+    IntoServiceFactory, Service as ActixService, ServiceFactory, ServiceFactoryExt, fn_service, map_config,
+};
+use actix_tls::accept::rustls_0_23::TlsStream;
+use actix_web::dev::{AppConfig, RequestHead, Server, ServiceResponse};
 use actix_web::http::{Method, StatusCode, header};
 use actix_web::middleware::DefaultHeaders;
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use actix_web::rt::net::TcpStream;
+use actix_web::{App, HttpRequest, HttpResponse, web};
 use actix_web_actors::ws;
 use std::net::TcpListener;
 use std::time::Duration;
@@ -17,8 +28,10 @@ use tidegate_actors::Gateway;
 use tidegate_actors::session::{FrameLimit, Outbound, Session};
 use tidegate_actors::supervise::{AdoptChild, watch};
 
+use crate::tls::ServerTls;
+use handshakes::Handshakes;
 use head::judge;
-use wire::Wire;
+use wire::{OverTcp, Wire};
 
 /// Time for the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,57 +39,118 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a session may take to stop at shutdown.
 const SESSION_SHUTDOWN: Duration = Duration::from_secs(1);
 
+/// A socket to serve on, bound already.
+pub struct Listening {
+    /// The socket.
+    pub listener: TcpListener,
+    /// With TLS, and nothing else; without, plain HTTP.
+    pub tls: Option<ServerTls>,
+}
+
 /// Serves on listeners that are bound already. Signals are the caller's.
 ///
 /// # Errors
 /// If a listener can't be used.
-pub fn serve(gateway: &Gateway, listeners: Vec<TcpListener>) -> std::io::Result<Server> {
-    let gateway = gateway.clone();
-    let factory = move || {
-        App::new()
-            .app_data(web::Data::new(gateway.clone()))
-            .wrap_fn(|request, service| {
-                let answer = match malformed(request.head()) {
-                    None => Ok(service.call(request)),
-                    Some(why) => Err(request.into_response(HttpResponse::BadRequest().body(why))),
-                };
-                async move {
-                    match answer {
-                        Ok(answer) => answer.await,
-                        Err(refusal) => Ok(refusal),
-                    }
-                }
-            })
-            .wrap(
-                DefaultHeaders::new()
-                    .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-                    .add((header::X_FRAME_OPTIONS, "DENY"))
-                    .add((header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"))
-                    .add((header::REFERRER_POLICY, "no-referrer"))
-                    .add((header::PERMISSIONS_POLICY, "camera=(), microphone=(), geolocation=()"))
-                    .add((header::CACHE_CONTROL, "no-store")),
-            )
-            .configure(routes)
-            .default_service(web::to(anything_else))
-    };
-    let mut server = HttpServer::new(factory)
+pub fn serve(gateway: &Gateway, listening: Vec<Listening>) -> std::io::Result<Server> {
+    let mut server = Server::build()
         .workers(1)
         .backlog(1024)
-        .max_connections(8192)
+        .max_concurrent_connections(8192)
+        .shutdown_timeout(2)
+        .disable_signals();
+    for (number, Listening { listener, tls }) in listening.into_iter().enumerate() {
+        let (gateway, stopping) = (gateway.clone(), server.graceful_shutdown_signal());
+        let name = format!("http-{number}");
+        server = match tls {
+            None => server.listen(name, listener, move || {
+                let http = http1(&stopping).h1(map_config(app(&gateway), |()| AppConfig::default()));
+                http.tcp().map_err(ended)
+            })?,
+            Some(tls) => {
+                let handshakes = Handshakes::new(tls.config());
+                server.listen(name, listener, move || {
+                    let http =
+                        http1(&stopping).secure().h1(map_config(app(&gateway), |()| AppConfig::default()));
+                    let handshakes = handshakes.clone();
+                    fn_service(move |stream| handshakes.clone().enter(stream))
+                        .map_err(|error| tracing::debug!(%error, "no TLS connection"))
+                        .map(|stream: TlsStream<TcpStream>| {
+                            let from = stream.tcp().peer_addr().ok();
+                            (stream, from)
+                        })
+                        .and_then(http.map_err(ended))
+                })?
+            }
+        };
+    }
+    Ok(server.run())
+}
+
+fn ended(error: DispatchError) {
+    tracing::debug!(%error, "connection ended");
+}
+
+/// HTTP/1.1 over any stream, with the limits of a gateway.
+fn http1<T, S>(stopping: &GracefulShutdownSignal) -> HttpServiceBuilder<T, S, ExpectHandler, UpgradeHandler>
+where
+    T: OverTcp + 'static,
+    S: ServiceFactory<Request, Config = ()>,
+    S::Error: Into<Response<BoxBody>> + 'static,
+    S::InitError: std::fmt::Debug,
+    <S::Service as ActixService<Request>>::Future: 'static,
+{
+    let stopping = stopping.clone();
+    HttpServiceBuilder::default()
+        .graceful_shutdown_signal(move || {
+            let stopping = stopping.clone();
+            async move { stopping.notified().await }
+        })
         .client_request_timeout(HEAD_TIMEOUT)
         .client_disconnect_timeout(Duration::from_secs(1))
         .keep_alive(Duration::from_secs(75))
-        .shutdown_timeout(2)
-        .disable_signals()
-        .on_connect(|connection, extensions| {
+        .on_connect_ext(|connection: &T, extensions| {
             if let Some(wire) = Wire::of(connection) {
                 extensions.insert(wire);
             }
-        });
-    for listener in listeners {
-        server = server.listen(listener)?;
-    }
-    Ok(server.run())
+        })
+}
+
+/// What is served, whatever it comes over.
+fn app(
+    gateway: &Gateway,
+) -> impl ServiceFactory<
+    Request,
+    Config = AppConfig,
+    Response = ServiceResponse<impl MessageBody + use<>>,
+    Error = actix_web::Error,
+    InitError = (),
+> + use<> {
+    App::new()
+        .app_data(web::Data::new(gateway.clone()))
+        .wrap_fn(|request, service| {
+            let answer = match malformed(request.head()) {
+                None => Ok(service.call(request)),
+                Some(why) => Err(request.into_response(HttpResponse::BadRequest().body(why))),
+            };
+            async move {
+                match answer {
+                    Ok(answer) => answer.await,
+                    Err(refusal) => Ok(refusal),
+                }
+            }
+        })
+        .wrap(
+            DefaultHeaders::new()
+                .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+                .add((header::X_FRAME_OPTIONS, "DENY"))
+                .add((header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"))
+                .add((header::REFERRER_POLICY, "no-referrer"))
+                .add((header::PERMISSIONS_POLICY, "camera=(), microphone=(), geolocation=()"))
+                .add((header::CACHE_CONTROL, "no-store")),
+        )
+        .configure(routes)
+        .default_service(web::to(anything_else))
+        .into_factory()
 }
 
 /// What no route should have to think about: a request for another server, or one that leaves open which.

@@ -1,7 +1,8 @@
 //! The TCP connection under a request, remembered when it was accepted.
 
+use actix_tls::accept::rustls_0_23::TlsStream;
+use actix_web::rt::net::TcpStream;
 use socket2::SockRef;
-use std::any::Any;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +20,27 @@ pub(super) struct Wire {
     pub(super) kill: KillSwitch,
 }
 
+/// What requests come over: TCP, bare or under TLS.
+pub(super) trait OverTcp {
+    fn tcp(&self) -> &TcpStream;
+}
+
+impl OverTcp for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl OverTcp for TlsStream<TcpStream> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
 impl Wire {
-    /// Called for each accepted connection; `None` for what is not TCP.
-    pub(super) fn of(connection: &dyn Any) -> Option<Self> {
-        let stream = connection.downcast_ref::<actix_web::rt::net::TcpStream>()?;
+    /// Called for each connection that may bring requests; `None` if it has ended already.
+    pub(super) fn of(connection: &impl OverTcp) -> Option<Self> {
+        let stream = connection.tcp();
         let socket = SockRef::from(stream);
         if let Err(error) = socket.set_tcp_user_timeout(Some(USER_TIMEOUT)) {
             tracing::debug!(%error, "no user timeout on this connection");

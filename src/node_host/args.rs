@@ -27,9 +27,12 @@ pub struct NodeRun {
     /// Path of the gateway behind a proxy
     #[arg(long)]
     pub context_path: Option<String>,
-    /// Connect with TLS; without a fingerprint the refusal shows the one of the gateway
+    /// Connect with TLS; without a fingerprint the authorities of this machine must vouch for the gateway
     #[arg(long)]
     pub tls: bool,
+    /// Connect without TLS even if the gateway of this machine is configured with it
+    #[arg(long, conflicts_with_all = ["tls", "tls_fingerprint"])]
+    pub no_tls: bool,
     /// SHA-256 of the gateway's certificate, in hex; implies --tls
     #[arg(long)]
     pub tls_fingerprint: Option<String>,
@@ -67,6 +70,7 @@ impl NodeRun {
             || self.port.is_some()
             || self.context_path.is_some()
             || self.tls
+            || self.no_tls
             || self.tls_fingerprint.is_some()
             || env.setting("GATEWAY_PORT").is_some()
     }

@@ -17,6 +17,7 @@ mod state;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod work;
 
 use std::{io, path::PathBuf};

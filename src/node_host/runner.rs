@@ -16,6 +16,7 @@ use super::{
     link::Link,
     session::{Over, Session, stopped},
     state::NodeState,
+    trust::Trust,
     work::Work,
 };
 use crate::{
@@ -79,6 +80,7 @@ pub(super) struct Runner {
     device: Arc<DeviceIdentity>,
     surface: Surface,
     secrets: Secrets,
+    trust: Trust,
     link: Arc<Link>,
     work: Arc<Work>,
     backoff: Backoff,
@@ -89,7 +91,9 @@ pub(super) struct Runner {
 
 impl Runner {
     pub(super) fn new(args: NodeRun, place: &Place, env: &Environment) -> Result<Self, NodeHostError> {
-        let endpoint = args.endpoint(env)?;
+        let mut endpoint = args.endpoint(env)?;
+        let trust = Trust::find(&args, &endpoint, place, env);
+        trust.apply(&mut endpoint);
         let secrets = match &args.route {
             Some(route) => Secrets::find(env, || Ok(pair_of(&route.credentials)))?,
             None => Secrets::find(env, || match endpoint.is_loopback() {
@@ -119,6 +123,7 @@ impl Runner {
             device,
             surface,
             secrets,
+            trust,
             link,
             work,
             backoff: Backoff::default(),
@@ -168,6 +173,7 @@ impl Runner {
 
     /// Connects with the best credentials there are.
     async fn connect(&mut self) -> Result<(Client, Events), ClientError> {
+        self.trust.apply(&mut self.options.endpoint);
         if let (Some(tunnel), Some(via)) = (&mut self.tunnel, &mut self.options.endpoint.via) {
             via.port = tunnel.port().await?;
         }

@@ -2,6 +2,9 @@
 //!
 //! A row starts its own gateway, because refusals slow the next guess down and pairings change the next answer.
 
+mod lan;
+mod trusted_proxy;
+
 use crate::support::gateway::config_with;
 use crate::support::identity::PayloadVersion;
 use crate::support::{Connect, Gateway, Identity, Outcome, Setup, Upgrade};
@@ -40,6 +43,8 @@ use Expect::{Hello, Http, Refused};
 
 type MakeConnect = Box<dyn for<'s> Fn(&'s Stage) -> Connect<'s>>;
 type MakeUpgrade = Box<dyn Fn(Upgrade, u16) -> Upgrade>;
+/// The way from the row's client to the gateway.
+type Way<'a> = &'a dyn Fn(&Gateway) -> Upgrade;
 
 struct Row {
     name: &'static str,
@@ -87,8 +92,8 @@ impl Row {
     async fn judge(
         &self,
         setup: &Setup,
-        field: &'static str,
-        other_field: &'static str,
+        (field, other_field): (&'static str, &'static str),
+        way: Way<'_>,
     ) -> Result<(), String> {
         let gateway = setup.clone().start().await;
         let mut stage =
@@ -97,7 +102,7 @@ impl Row {
             stage.pair(self.before).await;
         }
         let port = stage.gateway.port;
-        let upgrade = (self.upgrade)(Upgrade::to(port), port);
+        let upgrade = (self.upgrade)(way(&stage.gateway), port);
         let outcome = (self.connect)(&stage).over(&upgrade).await;
         self.compare(&outcome).map_err(|found| format!("{}: {found}", self.name))
     }
@@ -129,12 +134,12 @@ impl Row {
 impl Stage {
     async fn pair(&mut self, before: Before) {
         let connect = self.with_secret(Connect::cli()).device(&self.identity);
-        let (hello, socket) = connect.to(self.gateway.port).await.hello();
+        let (hello, socket) = connect.over(&self.gateway.upgrade()).await.hello();
         self.device_token = hello["auth"]["deviceToken"].as_str().expect("a device token").to_owned();
         socket.close().await;
         if before == Before::Removed {
             let admin = self.with_secret(Connect::backend()).scopes(&["operator.admin", "operator.pairing"]);
-            let mut admin = admin.to(self.gateway.port).await.session();
+            let mut admin = admin.over(&self.gateway.upgrade()).await.session();
             admin.ok("device.pair.remove", json!({"deviceId": self.identity.id()})).await;
         }
     }
@@ -154,9 +159,14 @@ impl Stage {
 
 /// Judges every row, and fails with all differences at once.
 async fn judge(setup: Setup, fields: (&'static str, &'static str), rows: Vec<Row>) {
+    judge_from(setup, fields, &Gateway::upgrade, rows).await;
+}
+
+/// The same with clients elsewhere.
+async fn judge_from(setup: Setup, fields: (&'static str, &'static str), way: Way<'_>, rows: Vec<Row>) {
     let mut differences = Vec::new();
     for row in rows {
-        if let Err(difference) = row.judge(&setup, fields.0, fields.1).await {
+        if let Err(difference) = row.judge(&setup, fields, way).await {
             differences.push(difference);
         }
     }
@@ -254,6 +264,10 @@ fn browser_rows() -> Vec<Row> {
         .own_origin(),
         row("Control UI, secret, device, own Origin, asks admin", Hello(ADMIN, true), |stage| {
             stage.device(Connect::control_ui().scopes(ADMIN))
+        })
+        .own_origin(),
+        row("Control UI, secret, device, own Origin, another build", Hello(READ, true), |stage| {
+            stage.device(Connect::control_ui().set("/client/buildId", json!("of-another-build")))
         })
         .own_origin(),
         row("Control UI, secret, no device, own Origin", needs_device(), |stage| {

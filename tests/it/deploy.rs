@@ -95,14 +95,17 @@ async fn the_service_manager_hears_ready_then_the_watchdog_then_stopping() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
-    let setup = Setup::new().env("NOTIFY_SOCKET", path.to_str().unwrap()).env("WATCHDOG_USEC", "1000000");
-    let mut gateway = setup.start().await;
-    hear("READY=1", &manager).await;
-    hear("WATCHDOG=1", &manager).await;
-    hear("WATCHDOG=1", &manager).await;
-    gateway.terminate();
-    hear("STOPPING=1", &manager).await;
-    assert_eq!(gateway.ended().await.code(), Some(0));
+    for tls in [false, true] {
+        let setup = Setup::new().env("NOTIFY_SOCKET", path.to_str().unwrap()).env("WATCHDOG_USEC", "1000000");
+        let config = serde_json::json!({"gateway": {"mode": "local", "tls": {"enabled": tls}}});
+        let mut gateway = setup.config(config).start().await;
+        hear("READY=1", &manager).await;
+        hear("WATCHDOG=1", &manager).await;
+        hear("WATCHDOG=1", &manager).await;
+        gateway.terminate();
+        hear("STOPPING=1", &manager).await;
+        assert_eq!(gateway.ended().await.code(), Some(0));
+    }
 }
 
 /// Waits for a datagram that says `word`, whatever comes before it.

@@ -1,7 +1,7 @@
 //! Guessing, minting and losing credentials, seen from the wire.
 
 use crate::support::gateway::{TOKEN, config_with};
-use crate::support::{Connect, Gateway, Identity, Incoming, Setup, Upgrade};
+use crate::support::{Connect, Gateway, Identity, Incoming, Outcome, Setup, Upgrade};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 
@@ -121,6 +121,25 @@ async fn a_device_that_is_no_admin_hears_of_no_other() {
         .filter(|frame| frame["event"].as_str().is_some_and(|e| e.starts_with("device.")))
         .collect();
     assert!(leaked.is_empty(), "{leaked:?}");
+}
+
+#[actix_web::test]
+async fn the_owners_programs_are_exempt_from_the_lockout_as_configured() {
+    let limit = |exempt: bool| {
+        let limit = json!({"maxAttempts": 2, "exemptLoopback": exempt});
+        Setup::new().config(config_with(json!({"gateway": {"auth": {"rateLimit": limit}}})))
+    };
+    for (exempt, detail) in [(true, "AUTH_TOKEN_MISMATCH"), (false, "AUTH_RATE_LIMITED")] {
+        let gateway = limit(exempt).start().await;
+        for _ in 0..2 {
+            let refused = Connect::cli().token("guess").to(gateway.port).await.refusal();
+            assert_eq!(refused.detail(), "AUTH_TOKEN_MISMATCH");
+        }
+        let third = Connect::cli().token("guess").to(gateway.port).await.refusal();
+        assert_eq!(third.detail(), detail, "exemptLoopback: {exempt}");
+        let right = Connect::cli().token(TOKEN).to(gateway.port).await;
+        assert_eq!(matches!(right, Outcome::Hello(..)), exempt);
+    }
 }
 
 #[actix_web::test]

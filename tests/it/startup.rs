@@ -1,9 +1,10 @@
 //! How the gateway starts, what it makes for itself, and the configurations that it must not start with.
 
 use crate::support::gateway::config_with;
-use crate::support::{Connect, Gateway, Setup, http};
+use crate::support::{Connect, Gateway, Setup, Upgrade, http};
 use serde_json::{Value, json};
 use std::fs;
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -45,36 +46,61 @@ fn assert_private(folder: &Path) {
 async fn an_open_or_senseless_configuration_does_not_start() {
     let auth = |auth: Value| json!({"gateway": {"auth": auth}});
     let lan = |auth: Value| json!({"gateway": {"bind": "lan", "auth": auth}});
+    let secret = "OPENCLAW_GATEWAY_TOKEN";
     let cases = [
-        ("lan without any auth", lan(json!({"mode": "none"}))),
-        ("lan, token mode, empty token", lan(json!({"mode": "token", "token": ""}))),
-        ("token undefined", auth(json!({"mode": "token", "token": "undefined"}))),
-        ("token null", auth(json!({"mode": "token", "token": "null"}))),
-        ("token blank", auth(json!({"mode": "token", "token": "   "}))),
-        ("password mode without a password", auth(json!({"mode": "password"}))),
+        ("lan without any auth", json!({"gateway": {"bind": "lan"}}), secret),
+        ("lan, auth none", lan(json!({"mode": "none"})), secret),
+        ("lan, token mode, empty token", lan(json!({"mode": "token", "token": ""})), secret),
+        ("tailnet without auth", json!({"gateway": {"bind": "tailnet"}}), secret),
+        ("custom without auth", json!({"gateway": {"bind": "custom", "customBindHost": "0.0.0.0"}}), secret),
+        ("custom without an address", json!({"gateway": {"bind": "custom"}}), "gateway.customBindHost"),
+        ("unknown bind", json!({"gateway": {"bind": "everywhere"}}), "gateway.bind"),
+        ("token undefined", auth(json!({"mode": "token", "token": "undefined"})), "gateway.auth.token"),
+        ("token null", auth(json!({"mode": "token", "token": "null"})), "gateway.auth.token"),
+        ("token blank", auth(json!({"mode": "token", "token": "   "})), "gateway.auth.token"),
+        ("token of the manual", auth(json!({"mode": "token", "token": "your-token"})), "gateway.auth.token"),
+        ("password mode, no password", auth(json!({"mode": "password"})), "gateway.auth.password"),
         (
             "trusted-proxy with a token as well",
             auth(json!({
                 "mode": "trusted-proxy", "token": "a-token-of-its-own", "trustedProxy": {"userHeader": "x-forwarded-user"},
             })),
+            "gateway.auth.t",
         ),
-        ("trusted-proxy without userHeader", auth(json!({"mode": "trusted-proxy", "trustedProxy": {}}))),
+        (
+            "trusted-proxy without userHeader",
+            auth(json!({"mode": "trusted-proxy", "trustedProxy": {}})),
+            "gateway.auth.trustedProxy",
+        ),
         (
             "funnel with token auth",
             json!({
                 "gateway": {"tailscale": {"mode": "funnel"}, "auth": {"mode": "token", "token": "a-token-of-its-own"}},
             }),
+            "gateway.auth.password",
         ),
-        ("unknown auth mode", auth(json!({"mode": "open"}))),
+        ("unknown auth mode", auth(json!({"mode": "open"})), "gateway.auth.mode"),
     ];
-    for (name, config) in cases {
+    for (name, config, what_to_set) in cases {
         let exit = Setup::new().no_token().config(config_with(config)).refuse().await;
-        let wanted: &[i32] =
-            if name.starts_with("token") || name.contains("as well") { &[1, 78] } else { &[78] };
-        let code = exit.code().unwrap_or(-1);
-        assert!(wanted.contains(&code), "{name}: exit {code}\n{}", exit.stderr);
-        assert!(!exit.stderr.trim().is_empty(), "{name}: no word on why");
+        assert_eq!(exit.code(), Some(78), "{name}:\n{}", exit.stderr);
+        assert!(exit.stderr.contains(what_to_set), "{name}: {}", exit.stderr);
         assert!(!exit.stderr.contains("panicked"), "{name}: {}", exit.stderr);
+        assert!(!exit.stdout.contains("is running"), "{name}: {}", exit.stdout);
+    }
+}
+
+#[actix_web::test]
+async fn flags_and_environment_open_nothing_without_a_secret_either() {
+    for setup in [
+        Setup::new().no_token().arg("--bind").arg("lan"),
+        Setup::new().no_token().env("TIDEGATE_GATEWAY_BIND", "lan"),
+        Setup::new().no_token().env("OPENCLAW_GATEWAY_BIND", "tailnet"),
+        Setup::new().no_token().arg("--bind").arg("lan").arg("--auth").arg("none"),
+    ] {
+        let exit = setup.refuse().await;
+        assert_eq!(exit.code(), Some(78), "{}", exit.stderr);
+        assert!(exit.stderr.contains("OPENCLAW_GATEWAY_TOKEN"), "{}", exit.stderr);
     }
 }
 
@@ -109,14 +135,49 @@ async fn a_second_gateway_on_the_same_state_refuses_and_names_the_first() {
 }
 
 #[actix_web::test]
-async fn by_default_only_loopback_listens() {
+async fn a_port_in_use_names_who_has_it() {
+    let first = Gateway::start().await;
+    let other = Gateway::start().await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let state = elsewhere.path().display().to_string();
+    let port = first.port.to_string();
+    let output = other.cli(&["--state-dir", &state, "gateway", "run", "--port", &port]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains(&format!("pid {}", first.pid())) && said.contains("--port"), "{said}");
+}
+
+#[actix_web::test]
+async fn a_port_that_is_taken_in_one_family_starts_no_half_of_a_gateway() {
+    let Ok(taken) = TcpListener::bind(("::1", 0)) else { return };
+    let port = taken.local_addr().unwrap().port();
     let gateway = Gateway::start().await;
-    let listening = fs::read_to_string(format!("/proc/{}/net/tcp", gateway.pid())).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let state = elsewhere.path().display().to_string();
+    let output = gateway.cli(&["--state-dir", &state, "gateway", "run", "--port", &port.to_string()]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("[::1]") && said.contains(&format!("pid {}", std::process::id())), "{said}");
+    assert!(!elsewhere.path().join("tidegate.db").exists(), "it began before it had its port");
+}
+
+#[actix_web::test]
+async fn by_default_only_loopback_listens_in_both_families() {
+    let gateway = Gateway::start().await;
     let port = format!(":{:04X}", gateway.port);
-    let ours: Vec<_> =
-        listening.lines().filter(|line| line.contains(&port) && line.contains(" 0A ")).collect();
-    assert!(!ours.is_empty(), "{listening}");
-    assert!(ours.iter().all(|line| line.contains("0100007F:")), "{ours:?}");
+    let listeners = |table: &str| -> Vec<String> {
+        let table = fs::read_to_string(format!("/proc/{}/net/{table}", gateway.pid())).unwrap_or_default();
+        let ours = table.lines().filter(|line| line.contains(&port) && line.contains(" 0A "));
+        ours.map(str::to_owned).collect()
+    };
+    let (v4, v6) = (listeners("tcp"), listeners("tcp6"));
+    assert!(v4.len() == 1 && v4[0].contains("0100007F:"), "{v4:?}");
+    assert!(v6.iter().all(|line| line.contains("00000000000000000000000001000000:")), "{v6:?}");
+    if TcpListener::bind(("::1", 0)).is_ok() {
+        let to = SocketAddr::from((Ipv6Addr::LOCALHOST, gateway.port));
+        let (hello, _) = Connect::cli().token(&gateway.token()).over(&Upgrade::at(to)).await.hello();
+        assert_eq!(hello["auth"]["scopes"], json!(["operator.read"]), "a local client");
+    }
 }
 
 #[actix_web::test]

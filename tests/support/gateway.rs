@@ -91,9 +91,20 @@ impl Setup {
         }
     }
 
+    /// Starts the gateway on this very port.
+    pub async fn start_at(self, port: u16) -> Gateway {
+        match self.launch_at(port).live().await {
+            Ok(gateway) => gateway,
+            Err(exit) => panic!("the gateway did not start ({}):\n{}", exit.status, exit.stderr),
+        }
+    }
+
     fn launch(self) -> Gateway {
+        self.launch_at(free_port())
+    }
+
+    fn launch_at(self, port: u16) -> Gateway {
         let home = tempfile::tempdir().unwrap();
-        let port = free_port();
         let mut gateway = Gateway { home, port, setup: self, child: None };
         fs::create_dir_all(gateway.state()).unwrap();
         if let Some(config) = gateway.setup.config.clone() {
@@ -230,7 +241,13 @@ impl Gateway {
             let local = SocketAddr::from(([127, 0, 0, 1], self.port));
             let stream = super::http::open(self.setup.host.as_ref(), local).await.ok()?;
             let health = format!("GET /healthz HTTP/1.1\r\nHost: {local}\r\nConnection: close\r\n\r\n");
-            (super::http::exchange(stream, health.as_bytes()).await.status == 200).then_some(())
+            let answer = if self.serves_tls() {
+                let stream = super::tls::over(stream, rustls::ALL_VERSIONS).await.ok()?.stream;
+                super::http::exchange(stream, health.as_bytes()).await
+            } else {
+                super::http::exchange(stream, health.as_bytes()).await
+            };
+            (answer.status == 200).then_some(())
         })
         .await;
         match ended {
@@ -240,6 +257,10 @@ impl Gateway {
                 Err(Exit { status, stderr: self.read("stderr"), stdout: self.read("stdout") })
             }
         }
+    }
+
+    fn serves_tls(&self) -> bool {
+        self.setup.config.as_ref().is_some_and(|config| config["gateway"]["tls"]["enabled"] == true)
     }
 
     /// Ends the process at once, as a crash of the machine would.

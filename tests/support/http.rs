@@ -4,7 +4,7 @@ use super::lan::Host;
 use super::patience::within;
 use std::io;
 use std::net::SocketAddr;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// An HTTP answer, or status 0 when the peer closed without one.
@@ -31,7 +31,7 @@ pub async fn open(host: Option<&Host>, to: SocketAddr) -> io::Result<TcpStream> 
 }
 
 /// Sends these bytes and reads the answer until the peer closes.
-pub async fn exchange(mut stream: TcpStream, bytes: &[u8]) -> Answer {
+pub async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8]) -> Answer {
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();
     let _ = within("the HTTP answer", stream.read_to_end(&mut answer)).await;

@@ -17,6 +17,7 @@ pub mod patience;
 pub mod ports;
 pub mod schema;
 pub mod sshd;
+pub mod tls;
 pub mod wire;
 pub mod world;
 

@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 use tempfile::TempDir;
@@ -47,6 +47,12 @@ impl Official {
 
     pub fn with_token(gateway: &Gateway, token: &str) -> Self {
         Self::configured(gateway.port, token, json!({}))
+    }
+
+    /// A client on the machine of a gateway with TLS: its config names the same certificate.
+    pub fn with_certificate(gateway: &Gateway, certificate: &Path) -> Self {
+        let tls = json!({"gateway": {"tls": {"enabled": true, "certPath": certificate}}});
+        Self::configured(gateway.port, &gateway.token(), tls)
     }
 
     /// A client whose config names the same channels as the gateway's, as on a machine where both live.
@@ -121,15 +127,25 @@ impl Official {
 
     /// Starts `openclaw node run` in the foreground; it ends with the returned handle.
     pub fn node_host(&self, name: &str) -> NodeHost {
-        self.node_host_at("127.0.0.1", self.port, name)
+        self.node_host_with(name, &[])
+    }
+
+    /// The same with more options.
+    pub fn node_host_with(&self, name: &str, options: &[&str]) -> NodeHost {
+        self.node_host_on("127.0.0.1", self.port, name, options)
     }
 
     /// The same for a gateway at another address.
     pub fn node_host_at(&self, host: &str, port: u16, name: &str) -> NodeHost {
+        self.node_host_on(host, port, name, &[])
+    }
+
+    fn node_host_on(&self, host: &str, port: u16, name: &str, options: &[&str]) -> NodeHost {
         let log = File::options().create(true).append(true).open(self.node_log()).unwrap();
         let port = port.to_string();
         let args = ["node", "run", "--host", host, "--port", &port, "--display-name", name];
         let mut command = self.command(&args);
+        command.args(options);
         command.env("OPENCLAW_GATEWAY_TOKEN", &self.token);
         command.stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
         NodeHost { child: command.spawn().unwrap(), log: self.node_log() }

@@ -252,6 +252,18 @@ mod tests {
     }
 
     #[test]
+    fn under_tls_own_pages_are_https() {
+        let policy = AuthPolicy { tls: true, ..policy() };
+        let of = |origin: &str| judged(&policy, "127.0.0.1:18789", "localhost:18789", origin);
+        assert_eq!(of("https://localhost:18789"), PageOrigin::Own);
+        for origin in
+            ["http://localhost:18789", "https://localhost", "https://localhost:8443", "wss://localhost:18789"]
+        {
+            assert_eq!(of(origin), PageOrigin::Foreign, "{origin}");
+        }
+    }
+
+    #[test]
     fn elsewhere_only_the_private_address_that_was_dialled_is_ours() {
         let policy = AuthPolicy { loopback_only: false, ..policy() };
         let lan = "192.168.1.5:18789";

@@ -4,7 +4,7 @@ use super::limiter::Limits;
 use super::net::Cidr;
 use super::origin::WebOrigin;
 use super::secret::SecretDigest;
-use crate::settings::{self, Settings, gateway::Bind};
+use crate::settings::{self, Settings, gateway::custom_address};
 use std::time::Duration;
 
 /// Everything that [`super::peer::classify`] and [`super::decide()`] need to know about this gateway.
@@ -71,10 +71,6 @@ fn blocks(texts: &[String]) -> Vec<Cidr> {
     texts.iter().filter_map(|text| text.parse().ok()).collect()
 }
 
-fn is_loopback_host(host: &str) -> bool {
-    host.trim().parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
 /// `gateway.auth.trustedProxy`.
 #[derive(Debug, Clone)]
 pub struct TrustedProxy {
@@ -127,11 +123,7 @@ impl AuthPolicy {
             allowed_origins: AllowedOrigins::from_settings(
                 gateway.control_ui.allowed_origins.iter().map(String::as_str),
             ),
-            loopback_only: match gateway.bind {
-                Bind::Auto | Bind::Loopback => true,
-                Bind::Lan | Bind::Tailnet => false,
-                Bind::Custom => gateway.custom_bind_host.as_deref().is_some_and(is_loopback_host),
-            },
+            loopback_only: !gateway.bind.may_be_reached(custom_address(gateway)),
             tls: gateway.tls.enabled,
             auto_approve_local: gateway.nodes.pairing.auto_approve_local,
             auto_approve_nodes: blocks(&gateway.nodes.pairing.auto_approve_cidrs),

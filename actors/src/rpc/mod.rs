@@ -4,6 +4,7 @@
 
 mod agent;
 mod agents;
+mod audit;
 mod call;
 mod channels;
 mod chat;
@@ -66,6 +67,7 @@ const FAMILIES: &[&[Method]] = &[
     node_relay::METHODS,
     config::METHODS,
     logs::METHODS,
+    audit::METHODS,
     device::METHODS,
     channels::METHODS,
     message::METHODS,

@@ -154,6 +154,10 @@ impl Session {
         match answer {
             Ok(Ok(admission)) => self.admit(id, params, admission, context),
             Ok(Err(refusal)) => {
+                if refusal.close_code != close::AGAIN {
+                    let code = refusal.error.detail_code().unwrap_or("INVALID_REQUEST");
+                    self.gateway.audit.refused(self.peer.addr, &params, code);
+                }
                 self.refuse(&id, &refusal.error, refusal.close_code, &refusal.close_reason, context);
             }
             Err(_) => {

@@ -1,6 +1,6 @@
 //! `gateway.*`: where the gateway listens, who may come in, what nodes may do.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::Deserialize;
 
@@ -62,6 +62,23 @@ pub enum Bind {
     Tailnet,
     /// `gateway.customBindHost`.
     Custom,
+}
+
+impl Bind {
+    /// Whether somebody beyond this machine may be able to reach a listener. `auto` listens beyond loopback only on a
+    /// host without one, which is seen when it is bound.
+    pub fn may_be_reached(self, custom: Option<IpAddr>) -> bool {
+        match self {
+            Self::Auto | Self::Loopback => false,
+            Self::Lan | Self::Tailnet => true,
+            Self::Custom => custom.is_none_or(|host| !host.is_loopback()),
+        }
+    }
+}
+
+/// `gateway.customBindHost`, if it is an address.
+pub fn custom_address(gateway: &GatewaySettings) -> Option<IpAddr> {
+    gateway.custom_bind_host.as_deref()?.trim().parse().ok()
 }
 
 /// `gateway.auth`: which credential opens the door.
@@ -262,7 +279,7 @@ impl Default for NodePairingSettings {
 }
 
 /// `gateway.tls`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(default, rename_all = "camelCase")]
 pub struct TlsSettings {
     pub enabled: bool,
@@ -270,6 +287,7 @@ pub struct TlsSettings {
     pub auto_generate: bool,
     pub cert_path: Option<String>,
     pub key_path: Option<String>,
+    /// Certificates of authorities that complete the chain of the one in `cert_path`; they let no client in.
     pub ca_path: Option<String>,
 }
 

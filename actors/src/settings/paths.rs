@@ -32,6 +32,16 @@ impl StatePaths {
         self.root.join("device-token.key")
     }
 
+    /// The certificate that the gateway shows, unless another is configured.
+    pub fn tls_certificate(&self) -> PathBuf {
+        self.root.join("gateway").join("tls").join("gateway-cert.pem")
+    }
+
+    /// The key of [`StatePaths::tls_certificate`].
+    pub fn tls_key(&self) -> PathBuf {
+        self.root.join("gateway").join("tls").join("gateway-key.pem")
+    }
+
     pub fn log_file(&self) -> PathBuf {
         self.root.join("logs").join("gateway.log")
     }

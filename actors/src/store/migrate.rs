@@ -10,6 +10,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_devices.sql"),
     include_str!("migrations/0003_nodes.sql"),
     include_str!("migrations/0004_channels.sql"),
+    include_str!("migrations/0005_audit.sql"),
 ];
 
 /// Brings the database to the newest schema.

@@ -1,5 +1,6 @@
 //! SQLite: the only place that knows SQL. One file a table family; one writer thread, one reader thread.
 
+mod audit;
 mod channel_pairing;
 mod channel_places;
 pub(crate) mod devices;
@@ -13,6 +14,7 @@ mod sessions;
 mod thread;
 mod transcript;
 
+pub use audit::AuditRow;
 pub use channel_pairing::{
     AllowedSender, PAIRING_TTL_MS, PENDING_PER_ACCOUNT, PairingAsked, PairingName, PairingRequest, Stranger,
 };

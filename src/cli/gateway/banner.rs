@@ -1,12 +1,13 @@
 //! What a gateway says once it listens: where, and what to do next.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 
 use tidegate_actors::settings::{AuthMode, Settings, SettingsHandle};
 
 use crate::{
     cli::{Context, out},
     config::{Place, Running},
+    gateway::Serving,
 };
 
 pub(super) struct Banner {
@@ -41,12 +42,16 @@ impl Banner {
         }
     }
 
-    pub(super) fn print(&self, addresses: &[SocketAddr]) {
+    pub(super) fn print(&self, serving: &Serving) {
         let settings = self.settings.get();
         out::line(format!("Tidegate {} is running.", tidegate_actors::VERSION));
         out::line("");
-        for address in addresses {
-            fact("listens on", format!("ws://{address}"));
+        let scheme = if serving.pin.is_some() { "wss" } else { "ws" };
+        for address in &serving.addresses {
+            fact("listens on", format!("{scheme}://{address}"));
+        }
+        if let Some(pin) = &serving.pin {
+            fact("fingerprint", pin.to_string());
         }
         fact("opens with", self.key(&settings));
         fact("state", self.settings.paths().root().display().to_string());

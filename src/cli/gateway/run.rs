@@ -1,12 +1,12 @@
 //! `tidegate gateway run`.
 
-use std::{net::SocketAddr, rc::Rc};
+use std::rc::Rc;
 
 use super::{Args, RunArgs, banner::Banner};
 use crate::{
     cli::{Context, Failure},
     config::{self, Flags, Running},
-    gateway::{self, GatewayError},
+    gateway::{self, GatewayError, Serving},
     telemetry::{Log, LogOptions},
 };
 
@@ -21,10 +21,10 @@ pub(in crate::cli) fn run(context: &Context, args: Args) -> Result<(), Failure> 
     }
     let banner = Banner::new(context, &place, &running);
     let settings = running.settings.clone();
-    let listening = {
+    let serving = {
         let log = log.clone();
-        move |addresses: &[SocketAddr]| {
-            banner.print(addresses);
+        move |serving: &Serving| {
+            banner.print(serving);
             let mut changes = settings.subscribe();
             tokio::task::spawn_local(async move {
                 while changes.changed().await.is_ok() {
@@ -33,13 +33,14 @@ pub(in crate::cli) fn run(context: &Context, args: Args) -> Result<(), Failure> 
             });
         }
     };
-    let ended = gateway::run(running, listening);
+    let ended = gateway::run(running, serving);
     if let Err(error) = &ended {
         tracing::error!(error = error as &dyn std::error::Error, "the gateway ended");
     }
     drop(log);
     ended.map_err(|error| match error {
         GatewayError::Config(error) => Failure::Config(error),
+        GatewayError::Tls(error) => Failure::Config(error.into()),
         other => Failure::failed(other.to_string()),
     })
 }

@@ -19,6 +19,7 @@ pub(super) async fn status(context: &Context, no_probe: bool, require_rpc: bool)
         "state": place.state.root().display().to_string(),
         "log": place.state.log_file().display().to_string(),
         "target": target.as_ref().ok().map(|target| target.endpoint.to_string()),
+        "tlsFingerprint": target.as_ref().ok().and_then(|target| target.endpoint.pin).map(|pin| pin.to_string()),
         "targetSource": target.as_ref().ok().map(|target| target.source.as_str()),
         "cliVersion": tidegate_actors::VERSION,
         "probe": outcome.as_ref().map(probed),
@@ -49,6 +50,7 @@ fn print_status<E>(answer: &Value, outcome: &Option<Result<(Client, E), Failure>
         Some(Err(failure)) => facts.add("gateway", failure.to_string()),
         None => facts.add("gateway", out::string(answer, "problem")),
     }
+    facts.add("fingerprint", out::string(answer, "tlsFingerprint"));
     for key in ["config", "state", "log"] {
         facts.add(key, out::string(answer, key));
     }

@@ -16,6 +16,7 @@ use super::{Context, Failure, Globals};
 use crate::{
     client::{Credentials, Endpoint, Pin, ssh::TunnelOptions},
     config::{Loaded, Place},
+    tls::TlsFiles,
 };
 
 /// A gateway, the way there, and what opens its door.
@@ -84,9 +85,15 @@ pub(super) fn find(context: &Context) -> Result<Target, Failure> {
 
 fn with_pin(context: &Context, mut target: Target) -> Result<Target, Failure> {
     if let Some(pin) = &context.globals.tls_fingerprint {
-        target.endpoint.pin = Some(pinned(pin)?);
-        // Beyond a tunnel there is no address that could say so.
-        target.endpoint.tls |= target.source == Source::Ssh;
+        let pin = pinned(pin)?;
+        // Here and beyond a tunnel there is no address that could say so.
+        if !target.endpoint.tls && !matches!(target.source, Source::Local | Source::Ssh) {
+            return Err(Failure::usage(format!(
+                "--tls-fingerprint is for wss:// addresses; {} has no TLS",
+                target.endpoint
+            )));
+        }
+        target.endpoint = target.endpoint.secured(Some(pin));
     }
     Ok(target)
 }
@@ -156,12 +163,17 @@ fn environment(context: &Context, url: &str) -> Result<Target, Failure> {
 }
 
 fn local(context: &Context, place: &Place, loaded: &Loaded) -> Result<Target, Failure> {
-    let port = context.globals.port.unwrap_or_else(|| loaded.settings.gateway.port());
+    let gateway = &loaded.settings.gateway;
+    let mut endpoint = Endpoint::plain("127.0.0.1", context.globals.port.unwrap_or_else(|| gateway.port()));
+    if gateway.tls.enabled {
+        // Who can read the certificate's file needs no other proof of it.
+        endpoint = endpoint.secured(TlsFiles::of(&gateway.tls, &place.state).pin().ok());
+    }
     let credentials = match given(&context.globals) {
         Some(given) => given,
         None => Purse::new(&context.env, loaded).local(place)?,
     };
-    Ok(Target { endpoint: Endpoint::plain("127.0.0.1", port), ssh: None, credentials, source: Source::Local })
+    Ok(Target { endpoint, ssh: None, credentials, source: Source::Local })
 }
 
 /// What the command line gives.

@@ -6,7 +6,7 @@ use super::{Source, Target, credentials::Purse, given, pinned};
 use crate::{
     cli::{Context, Failure},
     client::{
-        DEFAULT_PORT, Endpoint, Via,
+        DEFAULT_PORT, Endpoint, Pin, Via,
         ssh::{HostKeys, SshTarget, TunnelOptions},
     },
     config::{ConfigError, Loaded},
@@ -104,8 +104,10 @@ fn way(loaded: &Loaded) -> Result<(Endpoint, Option<TunnelOptions>), Failure> {
         None => None,
     };
     if let (Some(endpoint), Some(pin)) = (&mut endpoint, &remote.tls_fingerprint) {
-        endpoint.pin =
-            Some(pinned(pin).map_err(|error| wrong(format!("gateway.remote.tlsFingerprint: {error}")))?);
+        endpoint.pin = Some(Pin::parse(pin).ok_or_else(ConfigError::remote_pin)?);
+        if !endpoint.tls {
+            return Err(ConfigError::remote_pin().into());
+        }
     }
     let by_ssh = match remote.transport {
         Some(transport) => transport == RemoteTransport::Ssh,

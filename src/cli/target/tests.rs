@@ -300,3 +300,30 @@ fn the_ssh_transport_of_the_config_keeps_the_gateways_scheme_and_port() {
     assert_eq!(code, 78);
     assert!(said.contains("does not begin with `-`"), "{said}");
 }
+
+#[test]
+fn a_local_gateway_with_tls_is_known_by_its_own_certificate() {
+    let machine = Machine::with("{gateway: {auth: {token: 'a'}, tls: {enabled: true}}}");
+    let found = || machine.target().unwrap().endpoint;
+    assert!(found().tls && found().pin.is_none(), "no gateway has run yet");
+    let state = tidegate_actors::settings::StatePaths::new(machine.folder.path());
+    let settings = tidegate_actors::settings::gateway::TlsSettings::default();
+    let tls = crate::tls::ServerTls::open(TlsFiles::of(&settings, &state)).unwrap();
+    assert_eq!(found().pin, Some(tls.pin()));
+}
+
+#[test]
+fn a_fingerprint_without_tls_is_a_mistake_and_not_ignored() {
+    let pin = "ab".repeat(32);
+    let pinned = |globals: &mut Globals| globals.tls_fingerprint = Some("ab".repeat(32));
+    let machine = Machine::with("{gateway: {auth: {token: 'a'}}}").flags(pinned);
+    assert!(machine.target().unwrap().endpoint.tls);
+    let machine = machine.flags(|globals| {
+        globals.url = Some("ws://10.1.1.1:1".into());
+        globals.token = Some("t".into());
+    });
+    assert_eq!(machine.refusal().0, 2);
+    let config =
+        format!("{{gateway: {{mode: 'remote', remote: {{url: 'ws://g:1', tlsFingerprint: '{pin}'}}}}}}");
+    assert_eq!(Machine::with(&config).refusal().0, 78);
+}

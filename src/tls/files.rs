@@ -1,0 +1,137 @@
+//! The files that a gateway's TLS comes from.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use rustls::{
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    sign::CertifiedKey,
+};
+use tidegate_actors::settings::{StatePaths, gateway::TlsSettings};
+
+use super::{Pin, TlsError};
+
+/// Links of a chain that are sent besides the certificate itself; a longer chain is a loop.
+const MOST_LINKS: usize = 8;
+
+/// Where the certificate, its key and the authorities above it are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// Authorities that complete the chain where the certificate's file holds only the certificate.
+    pub authorities: Option<PathBuf>,
+    /// Make a pair where both files are missing.
+    pub(super) make: bool,
+    /// The pair is in the state folder: ours to renew.
+    pub(super) ours: bool,
+}
+
+/// What the files hold.
+#[derive(Debug)]
+pub(super) struct Material {
+    pub(super) key: Arc<CertifiedKey>,
+    pub(super) pin: Pin,
+}
+
+/// Enough to notice a change without reading the files.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Marks(Vec<Option<(u64, SystemTime, u64)>>);
+
+impl TlsFiles {
+    /// The files that the settings name, those in the state folder unless they name others.
+    pub fn of(settings: &TlsSettings, state: &StatePaths) -> Self {
+        let named = |path: &Option<String>| {
+            path.as_deref().map(str::trim).filter(|path| !path.is_empty()).map(PathBuf::from)
+        };
+        let (certificate, key) = (named(&settings.cert_path), named(&settings.key_path));
+        Self {
+            ours: certificate.is_none() && key.is_none() && settings.auto_generate,
+            certificate: certificate.unwrap_or_else(|| state.tls_certificate()),
+            key: key.unwrap_or_else(|| state.tls_key()),
+            authorities: named(&settings.ca_path),
+            make: settings.auto_generate,
+        }
+    }
+
+    /// The fingerprint of the certificate, which anyone may know: its key is not touched.
+    pub fn pin(&self) -> Result<Pin, TlsError> {
+        Ok(Pin::of(&certificates(&self.certificate)?[0]))
+    }
+
+    /// Reads everything and checks that it fits together.
+    pub(super) fn load(&self, provider: &CryptoProvider) -> Result<Material, TlsError> {
+        let mut chain = certificates(&self.certificate)?;
+        if let Some(path) = &self.authorities {
+            complete(&mut chain, &certificates(path)?);
+        }
+        let text = read(&self.key)?;
+        let key = PrivateKeyDer::from_pem_slice(&text)
+            .map_err(|_| TlsError::Empty { path: self.key.clone(), what: "private key" })?;
+        let pin = Pin::of(&chain[0]);
+        let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => {
+                TlsError::Mismatch { certificate: self.certificate.clone(), key: self.key.clone() }
+            }
+            other => TlsError::Unusable(other),
+        })?;
+        Ok(Material { key: Arc::new(key), pin })
+    }
+
+    /// Whether others on this machine may read the key.
+    pub(super) fn key_is_open(&self) -> bool {
+        fs::metadata(&self.key).is_ok_and(|meta| meta.mode() & 0o007 != 0)
+    }
+
+    /// What changes when one of the files does, be it by a link that is turned.
+    pub(super) fn marks(&self) -> Marks {
+        let state = |path: &PathBuf| {
+            let meta = fs::metadata(path).ok()?;
+            Some((meta.ino(), meta.modified().ok()?, meta.len()))
+        };
+        Marks([&self.certificate, &self.key].into_iter().chain(&self.authorities).map(state).collect())
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+}
+
+/// The certificates of a PEM file; at least one.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let text = read(path)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        _ => Err(TlsError::Empty { path: path.to_owned(), what: "certificate" }),
+    }
+}
+
+/// Adds the authorities that the last link names as its issuer, up to a root, which a client has or refuses anyway.
+fn complete(chain: &mut Vec<CertificateDer<'static>>, authorities: &[CertificateDer<'static>]) {
+    while chain.len() <= MOST_LINKS
+        && let Some(issuer) = chain.last().and_then(|last| next_link(last, authorities))
+    {
+        chain.push(issuer);
+    }
+}
+
+fn next_link(
+    last: &CertificateDer<'_>,
+    authorities: &[CertificateDer<'static>],
+) -> Option<CertificateDer<'static>> {
+    let last = webpki::EndEntityCert::try_from(last).ok()?;
+    authorities
+        .iter()
+        .find(|authority| {
+            let Ok(authority) = webpki::EndEntityCert::try_from(*authority) else { return false };
+            authority.subject() == last.issuer() && authority.subject() != authority.issuer()
+        })
+        .cloned()
+}
