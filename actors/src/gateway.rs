@@ -9,6 +9,7 @@ use crate::channels::Channels;
 use crate::devices::Devices;
 use crate::events::{Audience, Broadcast, EventHub, StateVersions};
 use crate::nodes::{NodeRegistry, NodeTable};
+use crate::remote::tailscale::Tailscale;
 use crate::session::Connections;
 use crate::settings::SettingsHandle;
 use crate::store::Store;
@@ -42,6 +43,8 @@ pub struct Parts {
     pub sessions: Slot<Supervisor>,
     pub channels: Channels,
     pub connections: Connections,
+    /// The way in through the tailnet, if this gateway looks after one.
+    pub tailscale: Tailscale,
     pub versions: StateVersions,
     pub tree: TreeView,
     pub started: Instant,
@@ -73,6 +76,7 @@ impl Gateway {
             sessions: Slot::default(),
             channels: Channels::default(),
             connections: Connections::default(),
+            tailscale: Tailscale::default(),
             versions: StateVersions::default(),
             tree: TreeView::default(),
             started: Instant::now(),

@@ -12,6 +12,7 @@ pub mod nodes;
 pub mod pulse;
 pub mod randomness;
 pub mod redaction;
+pub mod remote;
 pub mod root;
 pub mod rpc;
 pub mod session;

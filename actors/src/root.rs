@@ -7,6 +7,7 @@ use crate::devices::{Devices, TokenKey};
 use crate::events::EventHub;
 use crate::nodes::NodeRegistry;
 use crate::pulse::Pulse;
+use crate::remote;
 use crate::store::{FirstThreads, StoreKeeper, StoreThreads};
 use crate::supervise::{ChildSpec, Intensity, Supervisor, Watched};
 use actix::Addr;
@@ -41,6 +42,7 @@ pub fn start(
         .child(agent(part()).at(&gateway.agent).probed(PROBE, PATIENCE))
         .child(channels(gateway))
         .child(sessions().at(&gateway.sessions))
+        .child(remote::branch(gateway))
         .child(pulse(part()))
         .on_give_up(give_up)
         .run())

@@ -30,6 +30,9 @@ pub(super) struct RunArgs {
     /// How clients authenticate: token, password, trusted-proxy or none
     #[arg(long, value_name = "MODE")]
     auth: Option<String>,
+    /// Be reachable through Tailscale: off, serve (the tailnet) or funnel (the internet)
+    #[arg(long, value_name = "MODE")]
+    tailscale: Option<String>,
     /// Read the password from a file
     #[arg(long, value_name = "FILE", conflicts_with = "password")]
     password_file: Option<String>,
@@ -46,7 +49,8 @@ Examples:
   tidegate gateway run
   tidegate gateway run --port 19000
   tidegate --profile work gateway run
-  TIDEGATE_GATEWAY_TOKEN=... tidegate gateway run --bind lan")]
+  TIDEGATE_GATEWAY_TOKEN=... tidegate gateway run --bind lan
+  tidegate gateway run --tailscale serve")]
     Run(RunArgs),
     /// Whether it runs, where, and with which config
     Status(StatusArgs),

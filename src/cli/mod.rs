@@ -29,6 +29,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use self::{context::Context, failure::Failure, globals::Globals};
+use crate::gateway::claim_launcher;
 use crate::telemetry::{Log, LogOptions};
 
 /// An always-on gateway for a personal AI agent.
@@ -89,6 +90,18 @@ enum Command {
     Tunnel(tunnel::Args),
     /// Be a node: offer this machine to a gateway
     Node(node::Args),
+    /// Become another program that ends with the gateway which started this
+    #[command(name = claim_launcher::COMMAND, hide = true)]
+    HoldClaim(HoldClaim),
+}
+
+#[derive(clap::Args, Debug)]
+struct HoldClaim {
+    /// The gateway's process id
+    #[arg(long)]
+    parent: u32,
+    #[arg(last = true, required = true)]
+    program: Vec<std::ffi::OsString>,
 }
 
 /// Runs the command that this process was started with.
@@ -120,6 +133,10 @@ fn dispatch(context: Context, command: Command) -> Result<(), Failure> {
         // These have a life of their own: their log and their runtime.
         Command::Gateway(args) if args.runs() => return gateway::run(&context, args),
         Command::Node(args) => return node::run(&context, args),
+        Command::HoldClaim(HoldClaim { parent, program }) => {
+            let error = claim_launcher::become_program(parent, &program);
+            return Err(Failure::failed(format!("exec failed: {error}")));
+        }
         other => other,
     };
     let _log = Log::start(LogOptions::command(context.globals.verbose))
@@ -148,7 +165,9 @@ async fn ask(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Config(args) => configuration::run(context, args),
         Command::Remote(args) => remote::run(context, args),
         Command::Tunnel(args) => tunnel::run(context, args).await,
-        Command::Node(_) => Err(Failure::usage("`node` has a runtime of its own")),
+        Command::Node(_) | Command::HoldClaim(_) => {
+            Err(Failure::usage("this command has a runtime of its own"))
+        }
     }
 }
 

@@ -49,6 +49,9 @@ fn print(answer: &Value) {
             out::string(answer, "runtimeVersion")
         ),
     );
+    if let Some(tailscale) = tailscale(&answer["tailscale"]) {
+        facts.add("tailscale", tailscale);
+    }
     if let Some(ms) = answer["uptimeMs"].as_i64() {
         facts.add("up", out::span(ms / 1000));
     }
@@ -66,6 +69,22 @@ fn print(answer: &Value) {
         facts.add("not well", part.as_str().map_or_else(|| describe(part), str::to_owned));
     }
     facts.print();
+}
+
+/// The way in through the tailnet in words, if the gateway looks after one.
+pub(super) fn tailscale(answer: &Value) -> Option<String> {
+    let said = |key| out::string(answer, key);
+    let mode = said("mode");
+    match said("state").as_str() {
+        "active" => {
+            let url = said("url");
+            Some(format!("{mode}, {}", if url.is_empty() { "active".to_owned() } else { url }))
+        }
+        "starting" => Some(format!("{mode}, starting")),
+        "waiting" => Some(format!("{mode}, waiting for the local daemon ({})", said("reason"))),
+        "down" => Some(format!("{mode}, not reachable: {}", said("error"))),
+        _ => None,
+    }
 }
 
 fn describe(part: &Value) -> String {

@@ -112,6 +112,11 @@ fn ordered(env: &Environment) -> Result<Value, ConfigError> {
     if let Some((_, bind)) = env.setting("GATEWAY_BIND") {
         merge(&mut tree, json!({"gateway": {"bind": bind}}));
     }
+    for (name, key) in [("TIDEGATE_TAILSCALE", "program"), ("TIDEGATE_TAILSCALE_SOCKET", "socket")] {
+        if let Some(value) = env.get(name) {
+            merge(&mut tree, json!({"gateway": {"tailscale": {key: value}}}));
+        }
+    }
     if env.setting("DISABLE_BONJOUR").is_some_and(|(_, value)| is_yes(value)) {
         merge(&mut tree, json!({"discovery": {"mdns": {"mode": "off"}}}));
     }

@@ -147,7 +147,7 @@ impl Reloader {
 /// The listener stays where it is, for its own bind decides what is open and not the
 /// file's; the log stays in its file. Names the keys that would have moved them.
 fn keep_in_place(new: &mut Settings, running: &Settings) -> Vec<&'static str> {
-    let GatewaySettings { port, bind, custom_bind_host, tls, .. } = &running.gateway;
+    let GatewaySettings { port, bind, custom_bind_host, tls, tailscale, .. } = &running.gateway;
     let mut changed = Vec::new();
     if new.gateway.port() != running.gateway.port() {
         changed.push("gateway.port");
@@ -157,6 +157,9 @@ fn keep_in_place(new: &mut Settings, running: &Settings) -> Vec<&'static str> {
     }
     if new.gateway.custom_bind_host != *custom_bind_host {
         changed.push("gateway.customBindHost");
+    }
+    if new.gateway.tailscale != *tailscale {
+        changed.push("gateway.tailscale");
     }
     if new.gateway.tls != *tls {
         changed.push("gateway.tls");
@@ -168,6 +171,7 @@ fn keep_in_place(new: &mut Settings, running: &Settings) -> Vec<&'static str> {
     new.gateway.port = *port;
     new.gateway.bind = *bind;
     new.gateway.custom_bind_host.clone_from(custom_bind_host);
+    new.gateway.tailscale.clone_from(tailscale);
     new.gateway.tls.clone_from(tls);
     changed
 }

@@ -42,6 +42,7 @@ pub struct Flags {
     pub auth: Option<String>,
     pub token: Option<String>,
     pub password: Option<String>,
+    pub tailscale: Option<String>,
 }
 
 impl Flags {
@@ -53,6 +54,9 @@ impl Flags {
         }
         if let Some(bind) = &self.bind {
             put(json!({"gateway": {"bind": bind}}));
+        }
+        if let Some(mode) = &self.tailscale {
+            put(json!({"gateway": {"tailscale": {"mode": mode}}}));
         }
         for (key, value) in [("mode", &self.auth), ("token", &self.token), ("password", &self.password)] {
             if let Some(value) = value {

@@ -44,6 +44,12 @@ pub(super) fn wants_own_token(gateway: &GatewaySettings) -> bool {
 fn served(gateway: &GatewaySettings) -> Result<(), ConfigError> {
     match gateway.tailscale.mode {
         TailscaleMode::Off => {}
+        TailscaleMode::Funnel | TailscaleMode::Serve if gateway.auth.mode() == AuthMode::None => {
+            return refuse(
+                "gateway.auth.mode \"none\" can't be used with gateway.tailscale.mode: set a token or a password, or \
+                 set gateway.tailscale.mode to \"off\"",
+            );
+        }
         TailscaleMode::Funnel if gateway.auth.mode() != AuthMode::Password => {
             return refuse(
                 "tailscale funnel requires gateway.auth.mode \"password\": set gateway.auth.password or \
@@ -51,7 +57,13 @@ fn served(gateway: &GatewaySettings) -> Result<(), ConfigError> {
             );
         }
         TailscaleMode::Funnel | TailscaleMode::Serve => {
-            return refuse("gateway.tailscale.mode is not supported by this version: set it to \"off\"");
+            // Tailscale brings its own listener; a second way in from outside would go around it.
+            if gateway.bind.may_be_reached(custom_address(gateway)) {
+                return refuse(
+                    "gateway.tailscale.mode needs gateway.bind \"loopback\": set that, or set gateway.tailscale.mode \
+                     to \"off\"",
+                );
+            }
         }
     }
     Ok(())
@@ -182,7 +194,12 @@ mod tests {
                 "trustedProxies",
             ),
             (json!({"tailscale": {"mode": "funnel"}, "auth": {"token": "some-token"}}), "requires"),
-            (json!({"tailscale": {"mode": "serve"}}), "not supported"),
+            (json!({"tailscale": {"mode": "funnel"}, "auth": {"mode": "none"}}), "none"),
+            (json!({"tailscale": {"mode": "serve"}, "auth": {"mode": "none"}}), "none"),
+            (
+                json!({"tailscale": {"mode": "serve"}, "bind": "lan", "auth": {"token": "some-token"}}),
+                "gateway.bind \"loopback\"",
+            ),
             (json!({"mode": "remote"}), "local"),
             (json!({"roles": {"default": "guest"}}), "gateway.roles"),
             (json!({"trustedProxies": ["10.0.0.0/33"]}), "neither an address"),
@@ -204,6 +221,8 @@ mod tests {
             json!({"bind": "auto", "auth": {"mode": "none"}}),
             json!({"bind": "custom", "customBindHost": "127.0.0.2", "auth": {"mode": "none"}}),
             json!({"bind": "lan", "auth": {"password": "some-long-password"}}),
+            json!({"tailscale": {"mode": "serve"}}),
+            json!({"tailscale": {"mode": "funnel"}, "auth": {"password": "some-long-password"}}),
             json!({"trustedProxies": ["10.0.0.1", "fd00::/8"],
                 "auth": {"mode": "trusted-proxy", "trustedProxy": {"userHeader": "x-user"}}}),
         ];

@@ -1,5 +1,6 @@
 //! The gateway process: lock, store, tree, listeners, signals, and an orderly end.
 
+pub mod claim_launcher;
 mod holder;
 mod listen;
 mod lock;
@@ -14,6 +15,8 @@ use lock::StateLock;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 use tidegate_actors::events::Audience;
+use tidegate_actors::remote::tailscale::Exposure;
+use tidegate_actors::settings::gateway::TailscaleMode;
 use tidegate_actors::store::{Store, StoreError};
 use tidegate_actors::supervise::{StopAll, Supervisor};
 use tidegate_actors::{Gateway, root, rpc};
@@ -54,6 +57,9 @@ pub enum GatewayError {
     },
     #[error("the runtime failed: {0}")]
     Io(#[from] std::io::Error),
+    /// The way in through the tailnet that was asked for can't be had.
+    #[error("{0}")]
+    Tailscale(String),
     /// The supervision tree gave up.
     #[error("too many failures: {0}")]
     GaveUp(String),
@@ -64,9 +70,12 @@ pub struct Serving {
     pub addresses: Vec<SocketAddr>,
     /// Fingerprint of the certificate, with TLS.
     pub pin: Option<Pin>,
+    /// Whether the tailnet can connect too.
+    pub tailnet: Exposure,
 }
 
-/// Runs a gateway until a signal ends it. `serving` is called once clients can connect.
+/// Runs a gateway until a signal ends it. `serving` is called once clients can connect and it is clear whether the
+/// tailnet can.
 ///
 /// # Errors
 /// If it can't start, or its tree gave up.
@@ -76,15 +85,25 @@ pub fn run(running: Running, serving: impl FnOnce(&Serving) + 'static) -> Result
     let listeners = listen::bind(&running.settings.get().gateway)?;
     let (store, threads) = Store::open(&running.settings.paths().database())?;
     let gateway = Gateway::new(running.settings.clone(), store);
+    let routed = bind_routed(&gateway)?;
     actix_web::rt::System::new().block_on(async move {
         let (gave_up, mut failure) = oneshot::channel();
         let (root, _watched) = root::start(&gateway, threads, move |reason| {
             let _ = gave_up.send(reason);
         })?;
+        // Nobody is served by a gateway that can't be reached as its owner asked. A daemon that is still starting is
+        // no reason to keep those on this machine waiting.
+        let tailnet = gateway.tailscale.first_word().await;
+        if let Exposure::Down { error } = tailnet {
+            stop_tree(&root).await;
+            return Err(GatewayError::Tailscale(error));
+        }
         let addresses: Vec<SocketAddr> =
             listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
         let listening = listeners.into_iter().map(|listener| Listening { listener, tls: tls.clone() });
-        let server = http::serve(&gateway, listening.collect())?;
+        // Tailscale has ended TLS before it comes to us.
+        let routed = routed.map(|listener| Listening { listener, tls: None });
+        let server = http::serve(&gateway, listening.chain(routed).collect())?;
         let handle = server.handle();
         actix_web::rt::spawn(server);
         actix_web::rt::spawn(running.reloader.run());
@@ -96,9 +115,9 @@ pub fn run(running: Running, serving: impl FnOnce(&Serving) + 'static) -> Result
         if let Some(&address) = addresses.first() {
             actix_web::rt::spawn(watchdog::watch(address, tls));
         }
-        let clients = Serving { addresses, pin };
+        let clients = Serving { addresses, pin, tailnet };
         serving(&clients);
-        let Serving { addresses, pin } = clients;
+        let Serving { addresses, pin, .. } = clients;
         tracing::info!(?addresses, tls = ?pin, version = tidegate_actors::VERSION, "listening");
         watchdog::ready();
 
@@ -107,7 +126,11 @@ pub fn run(running: Running, serving: impl FnOnce(&Serving) + 'static) -> Result
                 tracing::info!(signal = name?, "stopping");
                 None
             }
-            reason = &mut failure => Some(reason.unwrap_or_else(|_| "the tree ended".to_owned())),
+            reason = &mut failure => {
+                Some(GatewayError::GaveUp(reason.unwrap_or_else(|_| "the tree ended".to_owned())))
+            }
+            // Whoever asked for this way in must not believe that there is one.
+            reason = gateway.tailscale.refused() => Some(GatewayError::Tailscale(reason)),
         };
         watchdog::stopping();
         farewell(&gateway).await;
@@ -117,7 +140,7 @@ pub fn run(running: Running, serving: impl FnOnce(&Serving) + 'static) -> Result
         }
         stop_tree(&root).await;
         tracing::info!("stopped");
-        failed.map_or(Ok(()), |reason| Err(GatewayError::GaveUp(reason)))
+        failed.map_or(Ok(()), Err)
     })
 }
 
@@ -127,6 +150,19 @@ fn tls(running: &Running) -> Result<Option<ServerTls>, GatewayError> {
     let tls = &settings.gateway.tls;
     let open = || ServerTls::open(TlsFiles::of(tls, running.settings.paths()));
     Ok(tls.enabled.then(open).transpose()?)
+}
+
+/// The listener of the Tailscale route, if there is to be one: on loopback, apart from the one that others know.
+fn bind_routed(gateway: &Gateway) -> Result<Option<TcpListener>, GatewayError> {
+    let settings = gateway.settings.get();
+    let tailscale = &settings.gateway.tailscale;
+    if tailscale.mode == TailscaleMode::Off {
+        return Ok(None);
+    }
+    let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    listener.set_nonblocking(true)?;
+    gateway.tailscale.manage(tailscale, listener.local_addr()?, claim_launcher::launcher());
+    Ok(Some(listener))
 }
 
 async fn terminated() -> std::io::Result<&'static str> {

@@ -3,6 +3,7 @@
 use super::wire::Wire;
 use actix_web::HttpRequest;
 use tidegate_actors::Gateway;
+use tidegate_actors::auth::tailnet::classify_routed;
 use tidegate_actors::auth::{AuthPolicy, HttpRefusal, Peer, RequestHead, classify};
 
 /// The sender of a request.
@@ -14,5 +15,8 @@ pub(super) fn judge(request: &HttpRequest, gateway: &Gateway) -> Result<Peer, Ht
     let head: RequestHead<'_> =
         request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     let policy = AuthPolicy::from_settings(&gateway.settings.get());
-    classify(&head, wire.from.ip(), wire.at, &policy)
+    match gateway.tailscale.route_at(wire.at) {
+        Some(route) => classify_routed(&head, wire.from.ip(), &route, &policy),
+        None => classify(&head, wire.from.ip(), wire.at, &policy),
+    }
 }

@@ -1,5 +1,8 @@
 //! Several machines: what a gateway is to those that are not its own.
 
+mod joining;
+mod outage;
+
 use crate::support::{Connect, Lan, Setup, Upgrade};
 use std::process::Command;
 

@@ -34,6 +34,8 @@ mod secrets;
 mod security_credentials;
 mod security_http;
 mod startup;
+mod tailscale;
+mod tailscale_table;
 mod telegram;
 mod tls;
 mod tunnel;

@@ -320,8 +320,13 @@ impl Gateway {
 
     /// A direct local operator session with every scope.
     pub async fn operator(&self) -> super::Socket {
+        self.operator_with(&self.token()).await
+    }
+
+    /// As [`Self::operator`], with the secret from the config.
+    pub async fn operator_with(&self, secret: &str) -> super::Socket {
         super::Connect::cli()
-            .token(&self.token())
+            .token(secret)
             .scopes(&[
                 "operator.admin",
                 "operator.read",

@@ -69,6 +69,7 @@ impl Drop for Lan {
         let namespaces = self.hosts.iter().map(|host| &host.namespace).chain([&self.switch]);
         for namespace in namespaces {
             let _ = Command::new("ip").args(["netns", "del", namespace]).status();
+            let _ = std::fs::remove_dir_all(Path::new("/etc/netns").join(namespace));
         }
     }
 }
@@ -105,6 +106,30 @@ impl Host {
 
     pub fn mend(&self) {
         ip(&["-n", &self.switch, "link", "set", &self.port, "master", "br0"]);
+    }
+
+    /// Forgets who had which address on the LAN, as happens by itself within a minute.
+    pub fn forget_neighbours(&self) {
+        ip(&["-n", &self.namespace, "neigh", "flush", "all"]);
+    }
+
+    /// Ends every connection over the LAN with this port here and tells the other side nothing: what the kernel does by itself when
+    /// nothing has come through for minutes.
+    pub fn give_up_on(&self, port: u16) {
+        let (lan, port) = (format!("{}/24", self.address), format!(":{port}"));
+        for side in ["sport", "dport"] {
+            let mut command = self.command("ss");
+            let _ = command.args(["-K", "state", "established", "dst", &lan, side, "=", &port]).output();
+        }
+    }
+
+    /// Gives the other hosts names here, as a hosts file does.
+    pub fn knows(&self, names: &[(&str, Ipv4Addr)]) {
+        let folder = Path::new("/etc/netns").join(&self.namespace);
+        std::fs::create_dir_all(&folder).unwrap();
+        let lines = names.iter().map(|(name, address)| format!("{address} {name}\n")).collect::<String>();
+        // Written in place: what runs here has this very file in the place of /etc/hosts.
+        std::fs::write(folder.join("hosts"), format!("127.0.0.1 localhost\n{lines}")).unwrap();
     }
 
     /// A command that runs here. It becomes the program itself: its process id and group are the program's.

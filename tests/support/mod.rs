@@ -3,6 +3,7 @@
 
 pub mod connect;
 pub mod fake_models;
+pub mod fake_tailscale;
 pub mod fake_telegram;
 pub mod gateway;
 pub mod http;

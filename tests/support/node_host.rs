@@ -1,6 +1,7 @@
 //! Node hosts as processes of their own, ours and the official one, and their way to an approved surface.
 
 use super::gateway::{Gateway, TIDEGATE, clean_environment};
+use super::lan::Host;
 use super::{eventually, official::NodeHost};
 use serde_json::json;
 use std::fs::File;
@@ -13,7 +14,8 @@ use tempfile::TempDir;
 pub struct NativeNode {
     home: TempDir,
     host: Option<NodeHost>,
-    port: u16,
+    place: Option<Host>,
+    gateway: Vec<String>,
     token: String,
     name: String,
 }
@@ -25,10 +27,30 @@ impl NativeNode {
 
     /// A node of whatever listens on this port.
     pub fn at(port: u16, token: &str, name: &str) -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let mut node = Self { home, host: None, port, token: token.into(), name: name.into() };
+        let gateway = ["--host", "127.0.0.1", "--port", &port.to_string()].map(str::to_owned).to_vec();
+        let mut node = Self::idle(token, name, gateway);
         node.run();
         node
+    }
+
+    /// A node on a machine of the LAN; `gateway` are the options that say where the gateway is.
+    pub fn on(place: &Host, gateway: &[&str], token: &str, name: &str) -> Self {
+        let gateway = gateway.iter().map(|&option| option.to_owned()).collect();
+        let mut node = Self { place: Some(place.clone()), ..Self::idle(token, name, gateway) };
+        node.run();
+        node
+    }
+
+    fn idle(token: &str, name: &str, gateway: Vec<String>) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        Self { home, host: None, place: None, gateway, token: token.into(), name: name.into() }
+    }
+
+    /// One that was refused ends; with the same identity it may be let in the next time.
+    pub fn run_again_if_ended(&mut self) {
+        if self.host.as_mut().is_some_and(|host| host.ended().is_some()) {
+            self.run();
+        }
     }
 
     pub fn home(&self) -> &Path {
@@ -42,8 +64,11 @@ impl NativeNode {
 
     /// A `tidegate node run` with this node's state.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(TIDEGATE);
-        command.args(["node", "run", "--host", "127.0.0.1", "--port", &self.port.to_string()]);
+        let mut command = match &self.place {
+            Some(place) => place.command(TIDEGATE),
+            None => Command::new(TIDEGATE),
+        };
+        command.args(["node", "run"]).args(&self.gateway);
         command.args(["--display-name", &self.name]).current_dir(self.home.path()).stdin(Stdio::null());
         clean_environment(&mut command, self.home.path());
         command.env("TIDEGATE_STATE_DIR", self.state());
@@ -65,6 +90,17 @@ impl NativeNode {
         let mut host = self.host.take().expect("the node host runs");
         host.terminate();
         eventually("the node host to end", async || host.ended()).await
+    }
+
+    /// How it ended by itself, and what it said until then.
+    pub async fn ended(&mut self) -> (ExitStatus, String) {
+        let mut host = self.host.take().expect("the node host runs");
+        let status = eventually("the node host to end by itself", async || host.ended()).await;
+        (status, host.log())
+    }
+
+    pub fn log(&self) -> String {
+        self.host.as_ref().map(NodeHost::log).unwrap_or_default()
     }
 
     /// Ends the process as a crash would.

@@ -23,6 +23,8 @@ pub(super) enum Credential {
     Bootstrap([u8; 32]),
     /// A trusted proxy vouches for a person.
     Proxy,
+    /// Tailscale passed it on for a person whom the daemon confirmed.
+    Tailnet,
 }
 
 /// The credentials in `auth`, trimmed; blank ones are none.
@@ -98,6 +100,9 @@ impl Judge<'_, '_> {
             self.limiter.succeeded(&guesser);
             return Ok(Credential::Shared(kind));
         }
+        if self.is_tailnet_operator(sent) {
+            return Ok(Credential::Tailnet);
+        }
         if let Some(credential) = self.by_device(sent)? {
             return Ok(credential);
         }
@@ -106,6 +111,15 @@ impl Judge<'_, '_> {
         }
         let delay = if sent.has_shared() { self.failed(&guesser) } else { Duration::ZERO };
         Err(self.refusal(sent, kind).after(delay))
+    }
+
+    /// A person of the tailnet, where that is enough. Whoever sends a secret is judged by the secret.
+    fn is_tailnet_operator(&self, sent: &Sent<'_>) -> bool {
+        let Attempt { peer, policy, .. } = self.attempt;
+        policy.allow_tailscale
+            && self.role == Role::Operator
+            && !sent.has_shared()
+            && peer.tailnet_user().is_some()
     }
 
     /// The two credentials that only a device can have. `None`: neither was sent, or not one that can be judged.

@@ -222,6 +222,10 @@ impl Visitor<'_, '_> {
             device_id: Some(claim.device_id.clone()),
         };
         let Some(reason) = self.needs_pairing(&claim, record) else { return Decision::Admit(grant) };
+        if self.is_tailnet_page() {
+            // Its person is known by name: nothing is left to pair, and no token is given that would outlive that.
+            return Decision::Admit(Grant { device_id: None, ..grant });
+        }
         let via = self.approved_without_asking(reason);
         let peer = self.attempt.peer;
         let remote_ip = (!peer.is_direct_local()).then(|| peer.addr.to_string());
@@ -234,6 +238,11 @@ impl Visitor<'_, '_> {
             Some(via) => Decision::Approve { grant, pairing, via, consumes },
             None => Decision::Ask(pairing),
         }
+    }
+
+    /// The Control UI in the browser of somebody whom Tailscale names.
+    fn is_tailnet_page(&self) -> bool {
+        self.credential == Credential::Tailnet && self.attempt.params.client.id == ClientId::OpenclawControlUi
     }
 
     fn needs_pairing(&self, claim: &DeviceClaim, record: Option<&DeviceRecord>) -> Option<PairingReason> {
@@ -287,6 +296,7 @@ impl Visitor<'_, '_> {
             Credential::DeviceToken => AuthMethod::DeviceToken,
             Credential::Bootstrap(_) => AuthMethod::BootstrapToken,
             Credential::Proxy => AuthMethod::TrustedProxy,
+            Credential::Tailnet => AuthMethod::Tailscale,
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod policy;
 pub mod proxy;
 pub mod refusal;
 pub mod secret;
+pub mod tailnet;
 
 pub use decide::{Attempt, Decision, decide};
 pub use head::RequestHead;

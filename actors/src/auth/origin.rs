@@ -105,16 +105,50 @@ pub fn host_is_loopback(head: &RequestHead<'_>, local: SocketAddr) -> bool {
 /// Judges the `Origin` of a request that arrived at `local`. `proxied`: through a trusted proxy, whose public names
 /// only the owner's list can tell from anybody else's.
 pub fn judge(head: &RequestHead<'_>, local: SocketAddr, proxied: bool, policy: &AuthPolicy) -> PageOrigin {
-    let text = match head.single("origin") {
-        Single::Absent if looks_like_a_browser(head) => return PageOrigin::Invalid,
-        Single::Absent => return PageOrigin::Absent,
-        Single::Text(text) => text,
-        Single::Unusable => return PageOrigin::Invalid,
+    let origin = match shown(head) {
+        Ok(origin) => origin,
+        Err(page) => return page,
     };
-    let Some(origin) = WebOrigin::parse(text) else { return PageOrigin::Invalid };
     if !proxied && is_own(&origin, head, local, policy) {
         PageOrigin::Own
     } else if policy.allowed_origins.allows(&origin) || (!proxied && is_tunnelled(&origin, local, policy)) {
+        PageOrigin::Allowed
+    } else {
+        PageOrigin::Foreign
+    }
+}
+
+/// The origin that the request shows, or what its absence says.
+fn shown(head: &RequestHead<'_>) -> Result<WebOrigin, PageOrigin> {
+    match head.single("origin") {
+        Single::Absent if looks_like_a_browser(head) => Err(PageOrigin::Invalid),
+        Single::Absent => Err(PageOrigin::Absent),
+        Single::Text(text) => WebOrigin::parse(text).ok_or(PageOrigin::Invalid),
+        Single::Unusable => Err(PageOrigin::Invalid),
+    }
+}
+
+/// As [`judge`], for a request that Tailscale passed on over TLS to this machine's MagicDNS name. While that name is
+/// not known, any of Tailscale's is taken: the daemon holds no certificate for somebody else's.
+pub fn judge_routed(head: &RequestHead<'_>, name: Option<&str>, policy: &AuthPolicy) -> PageOrigin {
+    let origin = match shown(head) {
+        Ok(origin) => origin,
+        Err(page) => return page,
+    };
+    let host = match head.single("host") {
+        Single::Text(text) => Host::parse(text),
+        _ => None,
+    };
+    let is_ours = |host: &Host| match (host, name) {
+        (Host::Name(host), Some(name)) => host.eq_ignore_ascii_case(name),
+        (Host::Name(host), None) => host.ends_with(".ts.net"),
+        (Host::Address(_), _) => false,
+    };
+    let same = origin.scheme == "https"
+        && host.is_some_and(|(host, port)| origin.host == host && origin.port == port.or(Some(443)));
+    if same && is_ours(&origin.host) {
+        PageOrigin::Own
+    } else if policy.allowed_origins.allows(&origin) {
         PageOrigin::Allowed
     } else {
         PageOrigin::Foreign
@@ -174,6 +208,7 @@ mod tests {
             auto_approve_nodes: vec![],
             limits: crate::auth::limiter::Limits::default(),
             exempt_local: true,
+            allow_tailscale: false,
             ui_build: None,
         }
     }

@@ -4,6 +4,7 @@ use super::head::{RequestHead, Single};
 use super::origin::{self, PageOrigin};
 use super::policy::AuthPolicy;
 use super::proxy::{self, ProxyUser};
+use super::tailnet::{Sender, TailnetUser};
 use std::net::{IpAddr, SocketAddr};
 
 /// A request's sender, as far as the transport tells.
@@ -30,11 +31,11 @@ pub enum PeerClass {
     Proxied {
         hop: IpAddr,
     },
-    /// Through a Serve listener that this gateway manages; the login is what `tailscale whois` said.
+    /// From the tailnet, through the Serve route that this gateway holds.
     TailscaleServe {
-        login: Option<String>,
+        sender: Sender,
     },
-    /// From the public internet through a Funnel listener that this gateway manages.
+    /// Through the Funnel route that this gateway holds: from the internet, or from the tailnet.
     TailscaleFunnel,
 }
 
@@ -87,6 +88,14 @@ impl Peer {
     /// The owner's own programs: on this machine, and no web page.
     pub fn is_local_program(&self) -> bool {
         self.is_direct_local() && self.page == PageOrigin::Absent
+    }
+
+    /// The tailnet user whom the daemon confirmed.
+    pub fn tailnet_user(&self) -> Option<&TailnetUser> {
+        match &self.class {
+            PeerClass::TailscaleServe { sender } => sender.confirmed(),
+            _ => None,
+        }
     }
 
     /// Whether answers may show more than that the gateway is alive: not to a page of somebody else, nor to a name
@@ -172,6 +181,7 @@ mod tests {
             auto_approve_nodes: vec![],
             limits: crate::auth::limiter::Limits::default(),
             exempt_local: true,
+            allow_tailscale: false,
             ui_build: None,
         }
     }

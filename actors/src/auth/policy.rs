@@ -29,6 +29,8 @@ pub struct AuthPolicy {
     pub limits: Limits,
     /// Whether the owner's programs on this machine are slowed instead of locked out.
     pub exempt_local: bool,
+    /// Whether a tailnet user whom the daemon confirmed needs no shared secret.
+    pub allow_tailscale: bool,
     /// The build the Control UI must have; `None` accepts any.
     pub ui_build: Option<String>,
 }
@@ -133,6 +135,7 @@ impl AuthPolicy {
                 lockout: Duration::from_millis(limits.lockout_ms.max(1)),
             },
             exempt_local: limits.exempt_loopback,
+            allow_tailscale: gateway.allows_tailscale(),
             ui_build: None,
         }
     }

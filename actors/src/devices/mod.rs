@@ -234,14 +234,18 @@ impl StreamHandler<SettingsChanged> for Devices {
     fn finished(&mut self, _: &mut Self::Context) {}
 }
 
-/// Whether a connection came in by knowing the gateway's secret, or by there being none.
+/// Whether a connection came in by knowing the gateway's secret, by there being none, or by a name that stands in
+/// for it.
 fn is_by_secret(method: AuthMethod) -> bool {
-    matches!(method, AuthMethod::Token | AuthMethod::Password | AuthMethod::None)
+    matches!(method, AuthMethod::Token | AuthMethod::Password | AuthMethod::None | AuthMethod::Tailscale)
 }
 
 fn same_secret(before: &Settings, now: &Settings) -> bool {
+    let same_names = before.gateway.allows_tailscale() == now.gateway.allows_tailscale();
     let (before, now) = (&before.gateway.auth, &now.gateway.auth);
-    before.mode() == now.mode() && crate::settings::Secret::same(before.shared_secret(), now.shared_secret())
+    same_names
+        && before.mode() == now.mode()
+        && crate::settings::Secret::same(before.shared_secret(), now.shared_secret())
 }
 
 fn seen(record: &DeviceRecord) -> Option<DeviceSeen> {

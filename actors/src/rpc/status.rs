@@ -121,9 +121,17 @@ async fn status(call: Call) -> Reply {
         "uptimeMs": u64::try_from(gateway.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         "bootId": gateway.boot_id,
         "connections": gateway.connections.len(),
+        "tailscale": tailscale(gateway),
         "unwell": gateway.tree.unwell(),
         "processMemory": {"rssBytes": resident_bytes()},
     }))
+}
+
+/// The way in through the tailnet: its mode, how it is doing, and the address to tell people.
+fn tailscale(gateway: &Gateway) -> Value {
+    let mut shown = serde_json::to_value(gateway.tailscale.exposure()).unwrap_or_default();
+    shown["mode"] = object!(gateway.tailscale.mode().as_str());
+    shown
 }
 
 fn channel_summary(gateway: &Gateway) -> Vec<String> {

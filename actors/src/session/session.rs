@@ -5,8 +5,8 @@
 use super::open::Open;
 use super::{Caller, FrameLimit, Outbound};
 use crate::Gateway;
-use crate::auth::Peer;
 use crate::auth::budget::PreAuthPermit;
+use crate::auth::{AuthPolicy, Peer};
 use crate::devices::{Admission, Admit, Refusal};
 use crate::store::now_ms;
 use actix::{
@@ -131,9 +131,11 @@ impl Session {
     ) {
         self.phase = Phase::Judging { waiting: Vec::new() };
         let devices = self.gateway.devices.clone();
-        let admit = Admit { peer: self.peer.clone(), params: params.clone(), challenge };
+        let (gateway, peer, asked) = (self.gateway.clone(), self.peer.clone(), params.clone());
         let answer = async move {
-            let answer = devices.send(admit).await;
+            let policy = AuthPolicy::from_settings(&gateway.settings.get());
+            let peer = gateway.tailscale.confirmed(peer, &asked, &policy).await;
+            let answer = devices.send(Admit { peer, params: asked, challenge }).await;
             if let Ok(Err(Refusal { delay: Some(delay), .. })) = &answer {
                 tokio::time::sleep(*delay).await;
             }

@@ -35,6 +35,12 @@ pub struct GatewaySettings {
 impl GatewaySettings {
     pub const DEFAULT_PORT: u16 = 18_789;
 
+    /// Whether a Tailscale identity may stand in for the shared secret.
+    pub fn allows_tailscale(&self) -> bool {
+        let by_default = matches!(self.auth.mode(), AuthMode::Token | AuthMode::None);
+        self.tailscale.mode == TailscaleMode::Serve && self.auth.allow_tailscale.unwrap_or(by_default)
+    }
+
     pub fn port(&self) -> u16 {
         self.port.unwrap_or(Self::DEFAULT_PORT)
     }
@@ -89,7 +95,7 @@ pub struct AuthSettings {
     pub mode: Option<AuthMode>,
     pub token: Option<Secret>,
     pub password: Option<Secret>,
-    /// Accept a Tailscale Serve identity; unset means "only with `tailscale.mode: serve`".
+    /// Accept a Tailscale Serve identity; read through [`GatewaySettings::allows_tailscale`].
     pub allow_tailscale: Option<bool>,
     /// Operator scopes for a verified proxy or Tailscale identity.
     pub identity_scopes: BTreeMap<String, Vec<String>>,
@@ -298,10 +304,22 @@ impl Default for TlsSettings {
 }
 
 /// `gateway.tailscale`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(default, rename_all = "camelCase")]
 pub struct TailscaleSettings {
     pub mode: TailscaleMode,
+    /// The `tailscale` program, where it is not found by its name.
+    pub program: Option<String>,
+    /// The daemon's local API, where it is not at its usual place.
+    pub socket: Option<String>,
+    /// How long a daemon that is still starting is waited for.
+    pub startup_wait_seconds: u64,
+}
+
+impl Default for TailscaleSettings {
+    fn default() -> Self {
+        Self { mode: TailscaleMode::Off, program: None, socket: None, startup_wait_seconds: 90 }
+    }
 }
 
 /// `gateway.tailscale.mode`.
@@ -314,6 +332,16 @@ pub enum TailscaleMode {
     Serve,
     /// Reachable from the internet.
     Funnel,
+}
+
+impl TailscaleMode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Serve => "serve",
+            Self::Funnel => "funnel",
+        }
+    }
 }
 
 /// `gateway.reload`.

@@ -101,6 +101,27 @@ mod tests {
     }
 
     #[test]
+    fn a_tailnet_name_counts_by_default_only_with_serve_and_a_token() {
+        let allowed = |gateway: Value| {
+            serde_json::from_value::<Settings>(json!({"gateway": gateway}))
+                .unwrap()
+                .gateway
+                .allows_tailscale()
+        };
+        assert!(!allowed(json!({})));
+        assert!(!allowed(json!({"auth": {"allowTailscale": true}})), "there is no route");
+        assert!(allowed(json!({"tailscale": {"mode": "serve"}})));
+        assert!(!allowed(json!({"tailscale": {"mode": "serve"}, "auth": {"allowTailscale": false}})));
+        assert!(!allowed(json!({"tailscale": {"mode": "serve"}, "auth": {"password": "p"}})));
+        assert!(allowed(
+            json!({"tailscale": {"mode": "serve"}, "auth": {"password": "p", "allowTailscale": true}})
+        ));
+        let public =
+            json!({"tailscale": {"mode": "funnel"}, "auth": {"password": "p", "allowTailscale": true}});
+        assert!(!allowed(public));
+    }
+
+    #[test]
     fn without_a_file_it_is_loopback_with_a_token() {
         let settings: Settings = serde_json::from_value(json!({})).unwrap();
         assert_eq!(settings.gateway.port(), 18_789);

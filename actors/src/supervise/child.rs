@@ -46,6 +46,16 @@ pub struct ChildSpec<A: Actor<Context = Context<A>>> {
     rules: Rules,
 }
 
+/// Lets an actor that gives up tell its supervisor, and whoever looks at the tree, why.
+pub struct Verdict(TreeView);
+
+impl Verdict {
+    /// To be said before stopping.
+    pub fn failed(&self, why: impl Into<String>) {
+        self.0.leave_verdict(Exit::Failed(why.into()));
+    }
+}
+
 /// A [`ChildSpec`] whose actor type is forgotten, so that different children fit in one list.
 pub struct AnyChild {
     pub(super) name: String,
@@ -88,6 +98,14 @@ impl<A: Actor<Context = Context<A>>> ChildSpec<A> {
     /// `make` builds a fresh actor for every start; nothing is ever reset.
     pub fn new(name: impl Into<String>, make: impl Fn() -> A + Send + Sync + 'static) -> Self {
         Self::from_make(name.into(), Make::Often(Arc::new(move |_| make())))
+    }
+
+    /// As [`ChildSpec::new`], for an actor that can say why it failed.
+    pub fn with_verdict(
+        name: impl Into<String>,
+        make: impl Fn(Verdict) -> A + Send + Sync + 'static,
+    ) -> Self {
+        Self::from_make(name.into(), Make::Often(Arc::new(move |view| make(Verdict(view)))))
     }
 
     /// A temporary child: `make` can give away what it owns, since it runs once.

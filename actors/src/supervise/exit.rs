@@ -13,7 +13,7 @@ pub enum Exit {
     Killed,
     /// A handler, timer, future or hook of it panicked.
     Panicked(String),
-    /// It gave up and says why; supervisors end this way.
+    /// It gave up and says why.
     Failed(String),
     /// It missed its liveness probe.
     Unresponsive(String),

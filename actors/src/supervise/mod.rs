@@ -37,7 +37,7 @@ mod watch;
 mod tests;
 
 pub use back_off::BackOff;
-pub use child::{AnyChild, ChildSpec, Restart};
+pub use child::{AnyChild, ChildSpec, Restart, Verdict};
 pub use exit::Exit;
 pub use intensity::Intensity;
 pub use messages::{AdoptChild, ListChildren, Probe, Shutdown, StartChild, StartError, StopAll, StopChild};

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use tidegate_actors::remote::tailscale::Exposure;
+use tidegate_actors::settings::gateway::TailscaleMode;
 use tidegate_actors::settings::{AuthMode, Settings, SettingsHandle};
 
 use crate::{
@@ -53,6 +55,18 @@ impl Banner {
         if let Some(pin) = &serving.pin {
             fact("fingerprint", pin.to_string());
         }
+        match &serving.tailnet {
+            Exposure::Active { url: Some(url) } => {
+                fact(tailnet(settings.gateway.tailscale.mode), url.clone());
+            }
+            Exposure::Active { url: None } => {
+                fact(tailnet(settings.gateway.tailscale.mode), "yes; the daemon says no name".to_owned());
+            }
+            Exposure::Waiting { reason } => {
+                fact("Tailscale", format!("waiting for the local daemon ({reason})"));
+            }
+            Exposure::Off | Exposure::Starting | Exposure::Down { .. } => {}
+        }
         fact("opens with", self.key(&settings));
         fact("state", self.settings.paths().root().display().to_string());
         fact("config", self.config.display().to_string());
@@ -91,6 +105,13 @@ impl Banner {
         steps.push(("see how it does", format!("{program} status --deep")));
         steps.push(("stop it", "Ctrl-C".to_owned()));
         steps
+    }
+}
+
+fn tailnet(mode: TailscaleMode) -> &'static str {
+    match mode {
+        TailscaleMode::Funnel => "on the internet",
+        TailscaleMode::Serve | TailscaleMode::Off => "in the tailnet",
     }
 }
 

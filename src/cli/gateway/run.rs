@@ -63,7 +63,14 @@ fn flags(context: &Context, args: RunArgs) -> Result<Flags, Failure> {
         Some(path) => Some(password_file(context, path)?),
         None => globals.password.clone(),
     };
-    Ok(Flags { port: globals.port, bind: args.bind, auth: args.auth, token: globals.token.clone(), password })
+    Ok(Flags {
+        port: globals.port,
+        bind: args.bind,
+        auth: args.auth,
+        token: globals.token.clone(),
+        password,
+        tailscale: args.tailscale,
+    })
 }
 
 fn password_file(context: &Context, path: &str) -> Result<String, Failure> {

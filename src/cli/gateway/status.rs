@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{Context, Failure, out},
+    cli::{Context, Failure, out, status::tailscale},
     client::Client,
 };
 
@@ -14,7 +14,17 @@ pub(super) async fn status(context: &Context, no_probe: bool, require_rpc: bool)
         (Ok(_), false) => Some(context.connect().await),
         _ => None,
     };
+    let tailscale = match &outcome {
+        // Not every connection may ask.
+        Some(Ok((client, _))) => context
+            .call_over(client, "status", json!({}))
+            .await
+            .ok()
+            .map(|status| status["tailscale"].clone()),
+        _ => None,
+    };
     let answer = json!({
+        "tailscale": tailscale,
         "config": place.config.display().to_string(),
         "state": place.state.root().display().to_string(),
         "log": place.state.log_file().display().to_string(),
@@ -49,6 +59,9 @@ fn print_status<E>(answer: &Value, outcome: &Option<Result<(Client, E), Failure>
         }
         Some(Err(failure)) => facts.add("gateway", failure.to_string()),
         None => facts.add("gateway", out::string(answer, "problem")),
+    }
+    if let Some(tailscale) = tailscale(&answer["tailscale"]) {
+        facts.add("tailscale", tailscale);
     }
     facts.add("fingerprint", out::string(answer, "tlsFingerprint"));
     for key in ["config", "state", "log"] {
