@@ -16,6 +16,7 @@ official:
 # Debian packages that the tests run against.
 packages:
 	tests/packages.sh
+	tests/sshd/install.sh
 
 fmt:
 	cargo fmt --all --check

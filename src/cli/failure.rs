@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tidegate_protocol::ErrorCode;
 
 use crate::{
-    client::ClientError,
+    client::{ClientError, ssh::SshError},
     config::{ConfigError, EXIT_CONFIG},
 };
 
@@ -94,7 +94,9 @@ fn client_code(error: &ClientError) -> u8 {
     match error {
         ClientError::Unreachable { .. } | ClientError::NotAGateway { .. } | ClientError::Closed { .. } => 69,
         ClientError::TimedOut { method, .. } if method == "connect" => 69,
-        ClientError::BadAddress { .. } => 2,
+        ClientError::BadAddress { .. } | ClientError::Ssh(SshError::BadTarget { .. }) => 2,
+        ClientError::Ssh(error) if error.is_refusal() => 77,
+        ClientError::Ssh(error) if error.may_pass() => 69,
         ClientError::Refused(refusal) if refusal.code == ErrorCode::Unavailable => 69,
         ClientError::Refused(_) => 77,
         ClientError::Call { error, .. } if error.code == ErrorCode::Forbidden => 77,

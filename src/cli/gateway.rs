@@ -4,6 +4,7 @@ mod banner;
 mod discover;
 mod probe;
 mod run;
+mod status;
 
 use clap::{Args as ClapArgs, Subcommand};
 use serde_json::{Value, json};
@@ -56,7 +57,7 @@ Examples:
     Status(StatusArgs),
     /// Its health
     Health(health::Args),
-    /// Connect, and say what this connection may do
+    /// Try every gateway that commands could talk to, and say what each allows
     Probe,
     /// Find gateways: on this network, and in a domain that lists them
     #[command(after_help = "\
@@ -108,7 +109,7 @@ impl Args {
 
 pub(super) async fn ask(context: &Context, args: Args) -> Result<(), Failure> {
     match args.command {
-        Some(Command::Status(args)) => probe::status(context, args.no_probe, args.require_rpc).await,
+        Some(Command::Status(args)) => status::status(context, args.no_probe, args.require_rpc).await,
         Some(Command::Health(args)) => health::run(context, args).await,
         Some(Command::Probe) => probe::probe(context).await,
         Some(Command::Discover(args)) => discover::run(context, args).await,

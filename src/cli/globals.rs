@@ -4,13 +4,27 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
+use crate::client::ssh::SshTarget;
+
 /// Flags that stand before or after any command.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct Globals {
     /// Talk to the gateway at this address; needs --token or --password as well
     #[arg(long, global = true, value_name = "URL", help_heading = "Which gateway")]
     pub url: Option<String>,
-    /// The local gateway's port
+    /// Talk to the gateway of this host through SSH; --port says its port there
+    #[arg(
+        long,
+        global = true,
+        value_name = "USER@HOST[:PORT]",
+        conflicts_with = "url",
+        help_heading = "Which gateway"
+    )]
+    pub ssh: Option<SshTarget>,
+    /// Private key for --ssh
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Which gateway")]
+    pub ssh_identity: Option<String>,
+    /// The gateway's port, on this machine or on the one that --ssh names
     #[arg(long, global = true, value_name = "PORT", conflicts_with = "url", help_heading = "Which gateway")]
     pub port: Option<u16>,
     /// Shared token

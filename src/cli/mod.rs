@@ -4,6 +4,7 @@ mod agent;
 mod audit;
 mod channels;
 mod configuration;
+mod connect;
 mod context;
 mod devices;
 mod dns;
@@ -17,9 +18,13 @@ mod node;
 mod nodes;
 mod out;
 mod pairing;
+mod profiles;
 mod qr;
+mod remote;
 mod sessions;
 mod status;
+mod target;
+mod tunnel;
 
 use std::process::ExitCode;
 
@@ -47,6 +52,7 @@ Examples:
   tidegate agent --message \"/nodes\"            ask the agent
   tidegate nodes invoke --node pi --command system.which --params '{\"bins\":[\"git\"]}'
   tidegate logs --follow
+  tidegate status --ssh user@gateway-host      ask a gateway elsewhere
   tidegate config set agents.defaults.model anthropic/claude-sonnet-4-5
 
 Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 69 gateway unreachable,
@@ -82,6 +88,10 @@ enum Command {
     Config(configuration::Args),
     /// A domain that lists this gateway, where multicast doesn't reach
     Dns(dns::Args),
+    /// The gateway elsewhere that commands talk to
+    Remote(remote::Args),
+    /// Hold an SSH tunnel to a gateway open
+    Tunnel(tunnel::Args),
     /// Be a node: offer this machine to a gateway
     Node(node::Args),
     /// Become another program that ends with the gateway which started this
@@ -157,6 +167,8 @@ async fn ask(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Logs(args) => logs::run(context, args).await,
         Command::Audit(args) => audit::run(context, args).await,
         Command::Config(args) => configuration::run(context, args),
+        Command::Remote(args) => remote::run(context, args),
+        Command::Tunnel(args) => tunnel::run(context, args).await,
         Command::Node(_) | Command::HoldClaim(_) => {
             Err(Failure::usage("this command has a runtime of its own"))
         }

@@ -4,7 +4,7 @@ use clap::{Args as ClapArgs, Subcommand};
 
 use serde_json::json;
 
-use super::{Context, Failure, out};
+use super::{Context, Failure, out, target};
 use crate::{
     client::DeviceIdentity,
     config::Place,
@@ -25,6 +25,7 @@ Examples:
   tidegate node run
   tidegate node run --pair oc-pair://CODE
   tidegate node run --display-name kitchen --commands system.run,system.which
+  TIDEGATE_GATEWAY_TOKEN=... tidegate node run --ssh user@gateway-host
   TIDEGATE_GATEWAY_TOKEN=... tidegate node run --host gateway.lan --tls-fingerprint SHA256")]
     Run(NodeRun),
     /// Show this machine's identity as a node, if it has one
@@ -33,10 +34,11 @@ Examples:
 
 pub(super) fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let place = context.place()?;
-    let args = match args.command {
+    let mut args = match args.command {
         Command::Run(args) => args,
         Command::Identity => return identity(context, &place),
     };
+    args.route = target::for_node(context, &args)?.map(Box::new);
     let _log = Log::start(LogOptions::foreground(context.globals.verbose))
         .map_err(|error| Failure::failed(format!("can't start the log: {error}")))?;
     node_host::run(args, &place, &context.env).map_err(|error| match error {

@@ -3,16 +3,22 @@
 use clap::Args as ClapArgs;
 use serde_json::{Value, json};
 
-use super::{Context, Failure, health, out};
+use super::{Context, Failure, health, out, profiles};
 
 #[derive(ClapArgs, Debug)]
 pub(super) struct Args {
     /// Show every part of the gateway: state, restarts, last error
     #[arg(long, visible_alias = "all")]
     deep: bool,
+    /// List every profile's gateway on this machine instead
+    #[arg(long, conflicts_with_all = ["deep", "url", "ssh"])]
+    all_profiles: bool,
 }
 
 pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
+    if args.all_profiles {
+        return profiles::run(context).await;
+    }
     let target = context.target()?;
     let (client, _events) = context.connect().await?;
     let mut answer = context.call_over(&client, "status", json!({})).await?;

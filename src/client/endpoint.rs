@@ -20,12 +20,26 @@ pub struct Endpoint {
     pub tls: bool,
     /// Which certificate to accept; only meaningful with `tls`.
     pub pin: Option<Pin>,
+    /// Dialled through a tunnel; everything else stays as it is at the tunnel's far end.
+    pub via: Option<Via>,
+}
+
+/// The near end of a tunnel.
+///
+/// The gateway must hear its own port in `Host`, or it takes a caller for a page that was led to it; so the address is
+/// the gateway's own and only the dialling goes elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Via {
+    /// Whom the tunnel leads to. Two gateways that are both `127.0.0.1` at home differ by it.
+    pub host: String,
+    /// Where it starts on this machine.
+    pub port: u16,
 }
 
 impl Endpoint {
     /// A gateway without TLS at `host` and `port`.
     pub fn plain(host: impl Into<String>, port: u16) -> Self {
-        Self { host: host.into(), port, path: "/".to_owned(), tls: false, pin: None }
+        Self { host: host.into(), port, path: "/".to_owned(), tls: false, pin: None, via: None }
     }
 
     /// A gateway without TLS at this very address.
@@ -60,11 +74,20 @@ impl Endpoint {
         let path = path.split('#').next().unwrap_or_default();
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         let port = port.unwrap_or(if tls { 443 } else { DEFAULT_PORT });
-        Ok(Self { host: host.to_owned(), port, path, tls, pin: None })
+        Ok(Self { host: host.to_owned(), port, path, tls, pin: None, via: None })
     }
 
     /// Whether the host is this machine by its very spelling.
     pub fn is_loopback(&self) -> bool {
+        self.via.is_none() && self.names_loopback()
+    }
+
+    /// Host and port to open a socket to.
+    pub(super) fn dialled(&self) -> (&str, u16) {
+        self.via.as_ref().map_or((self.host.as_str(), self.port), |via| ("127.0.0.1", via.port))
+    }
+
+    fn names_loopback(&self) -> bool {
         self.host.eq_ignore_ascii_case("localhost") || self.ip().is_some_and(|ip| ip.is_loopback())
     }
 
@@ -79,11 +102,12 @@ impl Endpoint {
 
     /// Refuses to carry secrets in the clear beyond this machine, private networks named by number, and names that
     /// only exist in such a network: the official clients' rule.
-    pub(super) fn check_plaintext(&self) -> Result<(), ClientError> {
+    pub(crate) fn check_plaintext(&self) -> Result<(), ClientError> {
         let allowed = ["TIDEGATE_ALLOW_INSECURE_PRIVATE_WS", "OPENCLAW_ALLOW_INSECURE_PRIVATE_WS"]
             .iter()
             .any(|name| std::env::var(name).is_ok_and(|value| value == "1"));
-        let private = self.is_loopback() || self.ip().map_or_else(|| is_private_name(&self.host), is_private);
+        let private =
+            self.names_loopback() || self.ip().map_or_else(|| is_private_name(&self.host), is_private);
         if self.tls || allowed || private {
             return Ok(());
         }
@@ -98,7 +122,8 @@ impl Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "wss" } else { "ws" };
-        write!(out, "{scheme}://{}{}", self.authority(), if self.path == "/" { "" } else { &self.path })
+        write!(out, "{scheme}://{}{}", self.authority(), if self.path == "/" { "" } else { &self.path })?;
+        self.via.as_ref().map_or(Ok(()), |via| write!(out, " through SSH to {}", via.host))
     }
 }
 
@@ -151,6 +176,18 @@ mod tests {
         for url in ["127.0.0.1:1", "ftp://x", "ws://", "ws://h:port", "ws://user:pass@h", "ws://a b"] {
             assert!(Endpoint::parse(url).is_err(), "{url}");
         }
+    }
+
+    #[test]
+    fn a_gateway_behind_a_tunnel_keeps_its_address_and_is_not_this_machine() {
+        let via = Some(Via { host: "ann@box".to_owned(), port: 40_001 });
+        let endpoint = Endpoint { via, ..Endpoint::plain("127.0.0.1", 18_789) };
+        assert_eq!(endpoint.to_string(), "ws://127.0.0.1:18789 through SSH to ann@box");
+        assert_eq!(
+            (endpoint.authority().as_str(), endpoint.dialled()),
+            ("127.0.0.1:18789", ("127.0.0.1", 40_001))
+        );
+        assert!(!endpoint.is_loopback() && endpoint.check_plaintext().is_ok());
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::{io, path::PathBuf, time::Duration};
 
 use tidegate_protocol::{ErrorCode, ErrorShape};
 
+use super::ssh::SshError;
+
 /// Everything that can go wrong between a client and its gateway.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -57,6 +59,9 @@ pub enum ClientError {
     /// The device identity can't be used.
     #[error("device identity {}: {problem}", .path.display())]
     Identity { path: PathBuf, problem: String },
+    /// The tunnel to the gateway can't be had.
+    #[error(transparent)]
+    Ssh(#[from] SshError),
 }
 
 impl ClientError {
@@ -90,6 +95,7 @@ impl ClientError {
                     || error.detail_code() == Some("PAIRING_REQUIRED")
             }
             Self::Call { error, .. } => error.retryable == Some(true),
+            Self::Ssh(error) => error.may_pass(),
             _ => false,
         }
     }

@@ -26,6 +26,7 @@ mod handshake;
 mod identity;
 mod incoming;
 mod pump;
+pub mod ssh;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -34,7 +35,7 @@ mod transport;
 pub use crate::tls::Pin;
 pub use backoff::Backoff;
 pub use connection::{CALL_TIMEOUT, Client, Ended, Events, Later};
-pub use endpoint::{DEFAULT_PORT, Endpoint};
+pub use endpoint::{DEFAULT_PORT, Endpoint, Via};
 pub use error::ClientError;
 pub use handshake::{ConnectOptions, describe};
 pub use identity::DeviceIdentity;

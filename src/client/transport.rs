@@ -27,7 +27,7 @@ const BUFFER_BYTES: usize = 16 * 1024;
 pub(super) async fn open(endpoint: &Endpoint) -> Result<Socket, ClientError> {
     endpoint.check_plaintext()?;
     let unreachable = |source| ClientError::Unreachable { url: endpoint.to_string(), source };
-    let socket = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await.map_err(unreachable)?;
+    let socket = TcpStream::connect(endpoint.dialled()).await.map_err(unreachable)?;
     // Frames are small and answers are awaited.
     socket.set_nodelay(true).map_err(unreachable)?;
     let stream: Box<dyn Stream> =

@@ -36,6 +36,15 @@ impl Environment {
         }
     }
 
+    /// The same without these settings, under either prefix.
+    pub fn without(&self, names: &[&str]) -> Self {
+        let gone = |full: &str| {
+            let name = full.strip_prefix("TIDEGATE_").or_else(|| full.strip_prefix("OPENCLAW_"));
+            name.is_some_and(|name| names.contains(&name))
+        };
+        Self(self.0.iter().filter(|(full, _)| !gone(full)).map(|(k, v)| (k.clone(), v.clone())).collect())
+    }
+
     /// The user's home folder.
     pub fn home(&self) -> PathBuf {
         self.get("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from)

@@ -77,6 +77,13 @@ fn offered(place: &Place, env: &Environment) -> Value {
     if let Some(port) = place.default_port() {
         merge(&mut tree, json!({"gateway": {"port": port}}));
     }
+    // The file first, then the environment: gateway and clients resolve the shared secret in the same order.
+    if let Some((_, token)) = env.setting("GATEWAY_TOKEN") {
+        merge(&mut tree, json!({"gateway": {"auth": {"token": token}}}));
+    }
+    if let Some((_, password)) = env.setting("GATEWAY_PASSWORD") {
+        merge(&mut tree, json!({"gateway": {"auth": {"password": password}}}));
+    }
     if let Some(token) = env.get("TELEGRAM_BOT_TOKEN") {
         merge(&mut tree, json!({"channels": {"telegram": {"botToken": token}}}));
     }
@@ -101,12 +108,6 @@ fn ordered(env: &Environment) -> Result<Value, ConfigError> {
             .parse()
             .map_err(|_| ConfigError::refused(format!("{name} must be a port number from 0 to 65535")))?;
         merge(&mut tree, json!({"gateway": {"port": port}}));
-    }
-    if let Some((_, token)) = env.setting("GATEWAY_TOKEN") {
-        merge(&mut tree, json!({"gateway": {"auth": {"token": token}}}));
-    }
-    if let Some((_, password)) = env.setting("GATEWAY_PASSWORD") {
-        merge(&mut tree, json!({"gateway": {"auth": {"password": password}}}));
     }
     if let Some((_, bind)) = env.setting("GATEWAY_BIND") {
         merge(&mut tree, json!({"gateway": {"bind": bind}}));

@@ -35,6 +35,39 @@ impl Place {
         Ok(Self { state: StatePaths::new(root), config, profile })
     }
 
+    /// Every profile that has a folder beside the default one's: its name, none for the default, and its place. The
+    /// default one comes first, whether or not it was ever used.
+    pub fn all(env: &Environment) -> Result<Vec<Self>, ConfigError> {
+        let default = Self::find(&PlaceFlags::default(), &env.without(&["PROFILE"]))?;
+        // These would make all profiles one.
+        let env = env.without(&["PROFILE", "STATE_DIR", "CONFIG_PATH"]);
+        let root = default.state.root().to_owned();
+        let prefix = format!("{}-", root.file_name().unwrap_or_default().to_string_lossy());
+        let beside = root.parent().and_then(|folder| std::fs::read_dir(folder).ok());
+        let mut named = Vec::new();
+        for entry in beside.into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().strip_prefix(&prefix).map(str::to_owned);
+            let flags = PlaceFlags {
+                profile: name.filter(|name| name != "default"),
+                state_dir: Some(entry.path().display().to_string()),
+                config: None,
+            };
+            if flags.profile.is_some()
+                && let Ok(place) = Self::find(&flags, &env)
+                && (place.config.exists() || place.state.database().exists())
+            {
+                named.push(place);
+            }
+        }
+        named.sort_by(|one, other| one.profile.cmp(&other.profile));
+        Ok(std::iter::once(default).chain(named).collect())
+    }
+
+    /// What a profile's gateway is called as a system service: see `deploy/`.
+    pub fn service(&self) -> String {
+        self.profile.as_ref().map_or("tidegate".to_owned(), |name| format!("tidegate@{name}"))
+    }
+
     /// Every path in the settings made whole: `~` is the home folder, and the rest is
     /// relative to the config file.
     pub(super) fn complete_paths(&self, settings: &mut Settings, env: &Environment) {
@@ -47,6 +80,7 @@ impl Place {
         };
         text(&mut settings.logging.file);
         text(&mut settings.gateway.nodes.pairing.ssh_verify.identity);
+        text(&mut settings.gateway.remote.ssh_identity);
         let tls = &mut settings.gateway.tls;
         for path in [&mut tls.cert_path, &mut tls.key_path, &mut tls.ca_path] {
             // A blank one names no file.
@@ -144,5 +178,20 @@ mod tests {
         assert_ne!(work.default_port(), play.default_port());
         let bad = PlaceFlags { profile: Some("../x".into()), ..Default::default() };
         assert!(Place::find(&bad, &env).is_err());
+        assert_eq!((work.service().as_str(), play.service().as_str()), ("tidegate@work", "tidegate@play"));
+    }
+
+    #[test]
+    fn all_profiles_are_the_default_and_the_used_ones_beside_it() {
+        let home = tempfile::tempdir().unwrap();
+        for folder in [".tidegate-work", ".tidegate-empty", ".tidegate-b@d", ".tidegate-play"] {
+            std::fs::create_dir(home.path().join(folder)).unwrap();
+        }
+        for folder in [".tidegate-work", ".tidegate-b@d", ".tidegate-play"] {
+            std::fs::write(home.path().join(folder).join("tidegate.json"), "{}").unwrap();
+        }
+        let env = Environment::of([("HOME", home.path().to_str().unwrap()), ("TIDEGATE_PROFILE", "work")]);
+        let names: Vec<_> = Place::all(&env).unwrap().into_iter().map(|place| place.profile).collect();
+        assert_eq!(names, [None, Some("play".to_owned()), Some("work".to_owned())]);
     }
 }

@@ -14,15 +14,16 @@ pub(super) struct Unresolved {
 
 /// Replaces every reference in `tree`; keys that can't be resolved are removed and returned.
 pub(super) fn substitute(tree: &mut Value, env: &Environment) -> Vec<Unresolved> {
-    let providers = tree.pointer("/secrets/providers").cloned().unwrap_or_default();
-    let mut walk = Walk { env, providers, missing: Vec::new() };
+    let secrets = tree.pointer("/secrets").cloned().unwrap_or_default();
+    let mut walk = Walk { env, secrets, missing: Vec::new() };
     walk.value(tree, "");
     walk.missing
 }
 
 struct Walk<'a> {
     env: &'a Environment,
-    providers: Value,
+    /// `secrets` as it is written: `providers` and `defaults`.
+    secrets: Value,
     missing: Vec<Unresolved>,
 }
 
@@ -70,6 +71,8 @@ impl Walk<'_> {
 
     fn lookup(&self, reference: &Reference) -> Result<String, String> {
         let Reference { source, provider, id } = reference;
+        let usual = self.secrets["defaults"][source].as_str().unwrap_or("default");
+        let provider = provider.as_deref().unwrap_or(usual);
         match source.as_str() {
             "env" => self
                 .env
@@ -82,7 +85,7 @@ impl Walk<'_> {
     }
 
     fn file_secret(&self, provider: &str, id: &str) -> Result<String, String> {
-        let settings = &self.providers[provider];
+        let settings = &self.secrets["providers"][provider];
         let path = settings["path"]
             .as_str()
             .ok_or_else(|| format!("secrets.providers.{provider}.path is not set"))?;
@@ -102,7 +105,8 @@ impl Walk<'_> {
 
 struct Reference {
     source: String,
-    provider: String,
+    /// Unset: the one in `secrets.defaults`.
+    provider: Option<String>,
     id: String,
 }
 
@@ -114,7 +118,7 @@ fn reference(map: &Map<String, Value>) -> Option<Reference> {
     }
     let source = text("source")?;
     let id = text("id")?;
-    Some(Reference { source, provider: text("provider").unwrap_or_else(|| "default".to_owned()), id })
+    Some(Reference { source, provider: text("provider"), id })
 }
 
 /// `${NAME}` becomes the variable, `$${NAME}` stays as `${NAME}`; only upper-case names count.
@@ -184,13 +188,18 @@ mod tests {
         std::fs::write(&file, r#"{"providers":{"x":{"apiKey":"from-file"}}}"#).unwrap();
         let env = Environment::of([("TOKEN", "from-env")]);
         let mut tree = json!({
-            "secrets": {"providers": {"f": {"source": "file", "path": file, "mode": "json"}}},
+            "secrets": {
+                "providers": {"f": {"source": "file", "path": file, "mode": "json"}},
+                "defaults": {"file": "f"},
+            },
             "a": {"source": "env", "provider": "default", "id": "TOKEN"},
             "b": {"source": "file", "provider": "f", "id": "/providers/x/apiKey"},
+            "d": {"source": "file", "id": "/providers/x/apiKey"},
             "c": {"source": "exec", "provider": "v", "id": "x"},
         });
         let missing = substitute(&mut tree, &env);
         assert_eq!((&tree["a"], &tree["b"]), (&json!("from-env"), &json!("from-file")));
+        assert_eq!(tree["d"], "from-file");
         assert_eq!(missing.len(), 1);
         assert_eq!(missing[0].path, "c");
     }

@@ -62,6 +62,23 @@ impl StateLock {
     }
 }
 
+/// The process that runs a gateway on this state, if one does.
+pub fn holder(folder: &Path) -> Option<u32> {
+    let mut file = File::open(folder.join("tidegate.lock")).ok()?;
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    let pid: u32 = text.trim().parse().ok()?;
+    // A lock that nobody holds is better not touched: somebody may just be taking it.
+    let process = nix::unistd::Pid::from_raw(i32::try_from(pid).ok()?);
+    if nix::sys::signal::kill(process, None) == Err(nix::errno::Errno::ESRCH) {
+        return None;
+    }
+    match Flock::lock(file, FlockArg::LockSharedNonblock) {
+        Ok(_) => None,
+        Err(_) => Some(pid),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,7 +89,9 @@ mod tests {
         let first = StateLock::take(folder.path()).unwrap();
         let Err(LockError::Held { pid, .. }) = StateLock::take(folder.path()) else { panic!("taken twice") };
         assert_eq!(pid, std::process::id().to_string());
+        assert_eq!(holder(folder.path()), Some(std::process::id()));
         drop(first);
+        assert_eq!(holder(folder.path()), None);
         assert!(StateLock::take(folder.path()).is_ok());
     }
 }

@@ -6,7 +6,7 @@ mod listen;
 mod lock;
 mod watchdog;
 
-pub use lock::LockError;
+pub use lock::{LockError, holder};
 
 use crate::config::{self, Running};
 use crate::http::{self, Listening};

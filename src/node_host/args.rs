@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::NodeHostError;
 use crate::{
-    client::{DEFAULT_PORT, Endpoint, Pin},
+    client::{Credentials, DEFAULT_PORT, Endpoint, Pin, ssh::TunnelOptions},
     config::Environment,
 };
 
@@ -22,10 +22,11 @@ pub struct NodeRun {
     /// Later starts need none: the gateway is remembered. Other options win over what it says
     #[arg(long, value_name = "CODE")]
     pub pair: Option<String>,
-    /// Host of the gateway [default: TIDEGATE_NODE_HOST, else the one joined with --pair, else 127.0.0.1]
+    /// Host of the gateway [default: TIDEGATE_NODE_HOST, else the one joined with --pair, else the config's gateway.remote
+    /// in mode "remote", else 127.0.0.1]
     #[arg(long)]
     pub host: Option<String>,
-    /// Port of the gateway [default: TIDEGATE_NODE_PORT, else the one joined with --pair, else 18789]
+    /// Port of the gateway [default: TIDEGATE_NODE_PORT, else that of the gateway's address, else 18789]
     #[arg(long)]
     pub port: Option<u16>,
     /// Path of the gateway behind a proxy
@@ -52,9 +53,39 @@ pub struct NodeRun {
     /// Declare all commands again
     #[arg(long)]
     pub all_commands: bool,
+    /// Where the gateway is, when it isn't host and port that say so.
+    #[arg(skip)]
+    pub route: Option<Box<NodeRoute>>,
+}
+
+/// A gateway that `--ssh` or the config names.
+#[derive(Debug, Clone)]
+pub struct NodeRoute {
+    pub endpoint: Endpoint,
+    /// The tunnel that has to be open first.
+    pub ssh: Option<TunnelOptions>,
+    /// On the command line, so it wins over a gateway that this node has joined.
+    pub asked_for: bool,
+    /// For a device that this gateway has given no token yet.
+    pub credentials: Credentials,
 }
 
 impl NodeRun {
+    /// Whether options or environment say which gateway.
+    pub fn names_a_gateway(&self, env: &Environment) -> bool {
+        let named = [&self.pair, &self.host, &self.context_path, &self.tls_fingerprint];
+        named.iter().any(|option| option.is_some())
+            || self.port.is_some()
+            || self.tls
+            || self.no_tls
+            || ["GATEWAY_PORT", "NODE_HOST", "NODE_PORT"].iter().any(|name| env.setting(name).is_some())
+    }
+
+    /// The gateway that `--ssh` names, or that the config does where this node has joined no other.
+    pub(super) fn route(&self, known: Option<&Endpoint>) -> Option<&NodeRoute> {
+        self.route.as_deref().filter(|route| route.asked_for || known.is_none())
+    }
+
     /// Where the gateway is; `known` is the one that this node was invited to, or joined before. What goes with an
     /// address, TLS and a pin, goes with that one only.
     pub(super) fn endpoint(
@@ -62,6 +93,9 @@ impl NodeRun {
         env: &Environment,
         known: Option<Endpoint>,
     ) -> Result<Endpoint, NodeHostError> {
+        if let Some(route) = self.route(known.as_ref()) {
+            return Ok(route.endpoint.clone());
+        }
         let named = self.host.as_deref().or(env.setting("NODE_HOST").map(|(_, host)| host));
         let host = named.map(|host| host.trim().trim_start_matches('[').trim_end_matches(']'));
         if host.is_some_and(|host| host.is_empty() || host.contains("://")) {

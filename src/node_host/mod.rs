@@ -23,7 +23,7 @@ mod work;
 
 use std::{io, path::PathBuf};
 
-pub use args::NodeRun;
+pub use args::{NodeRoute, NodeRun};
 pub use state::Holder;
 
 use crate::{

@@ -21,8 +21,10 @@ use super::{
     work::Work,
 };
 use crate::{
-    client::{Backoff, Client, ClientError, ConnectOptions, Credentials, DeviceIdentity, Endpoint, Events},
-    config::{self, Environment, Flags, Place},
+    client::{
+        Backoff, Client, ClientError, ConnectOptions, Credentials, DeviceIdentity, Events, ssh::Keeper,
+    },
+    config::{self, ConfigError, Environment, Flags, Place},
 };
 
 /// Running commands get this long to end when the host stops.
@@ -78,6 +80,8 @@ fn stop_signal() -> std::io::Result<watch::Receiver<bool>> {
 pub(super) struct Runner {
     state: NodeState,
     options: ConnectOptions,
+    /// Opens the way to the gateway, where there is one to open.
+    tunnel: Option<Keeper>,
     device: Arc<DeviceIdentity>,
     surface: Surface,
     secrets: Secrets,
@@ -104,9 +108,22 @@ impl Runner {
             Some(invited) => Some(invitation::endpoint(invited)?),
             None => state.joined(),
         };
+        let route = args.route(known.as_ref()).cloned();
         let mut endpoint = args.endpoint(env, known)?;
-        let trust = Trust::find(&args, &endpoint, place, env);
+        let trust = match &route {
+            // It brings its own pin.
+            Some(_) => Trust::Options,
+            None => Trust::find(&args, &endpoint, place, env),
+        };
         trust.apply(&mut endpoint);
+        let secrets = match &route {
+            Some(route) => Secrets::find(env, || Ok(pair_of(&route.credentials)))?,
+            None => Secrets::find(env, || match endpoint.is_loopback() {
+                true => local_secret(place, env),
+                false => Ok(None),
+            })?,
+        };
+        let tunnel = route.and_then(|route| route.ssh).map(Keeper::new);
         let device = Arc::new(DeviceIdentity::load_or_create(&place.state.node_identity())?);
         let has_token = state.token(&endpoint.to_string(), device.id()).is_some();
         let invited = invited.map(|invited| invitation::token(invited, has_token)).transpose()?.flatten();
@@ -117,7 +134,6 @@ impl Runner {
         options.caps.clone_from(&surface.caps);
         options.commands.clone_from(&surface.commands);
         options.path_env = env::var("PATH").ok().filter(|path| !path.is_empty());
-        let secrets = Secrets::find(&endpoint, place, env);
         let link = Link::new(device.id().to_owned());
         let folder = env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
         let host = Arc::new(Host::new(place.state.root(), folder, env.home(), link.clone()));
@@ -126,6 +142,7 @@ impl Runner {
         Ok(Self {
             state,
             options,
+            tunnel,
             device,
             surface,
             secrets,
@@ -181,6 +198,9 @@ impl Runner {
     /// Connects with the best credentials there are.
     async fn connect(&mut self) -> Result<(Client, Events), ClientError> {
         self.trust.apply(&mut self.options.endpoint);
+        if let (Some(tunnel), Some(via)) = (&mut self.tunnel, &mut self.options.endpoint.via) {
+            via.port = tunnel.port().await?;
+        }
         let url = self.options.endpoint.to_string();
         let stored = self.state.token(&url, self.device.id());
         self.options.auth = match &self.invited {
@@ -294,17 +314,19 @@ fn remember(state: &mut NodeState, args: &NodeRun) -> Result<Surface, NodeHostEr
 struct Secrets {
     /// From the environment: meant for this run.
     given: Option<Credentials>,
-    /// Of the gateway on this machine.
-    local: Option<Credentials>,
+    /// Of the gateway on this machine, which goes to that one only; or what the config has for a remote one.
+    fallback: Option<Credentials>,
 }
 
 impl Secrets {
-    fn find(endpoint: &Endpoint, place: &Place, env: &Environment) -> Self {
+    fn find(
+        env: &Environment,
+        fallback: impl FnOnce() -> Result<Option<Credentials>, NodeHostError>,
+    ) -> Result<Self, NodeHostError> {
         let setting = |name: &str| env.setting(name).map(|(_, value)| value.to_owned());
         let given = pair(setting("GATEWAY_TOKEN"), setting("GATEWAY_PASSWORD"));
-        // The local gateway's secret goes to the local gateway only.
-        let local = (given.is_none() && endpoint.is_loopback()).then(|| local_secret(place, env)).flatten();
-        Self { given, local }
+        let fallback = if given.is_none() { fallback()? } else { None };
+        Ok(Self { given, fallback })
     }
 
     fn choose(&self, stored: Option<&str>) -> Credentials {
@@ -313,14 +335,19 @@ impl Secrets {
         }
         match stored {
             Some(token) => Credentials { device_token: Some(token.to_owned()), ..Credentials::default() },
-            None => self.local.clone().unwrap_or_default(),
+            None => self.fallback.clone().unwrap_or_default(),
         }
     }
 }
 
-fn local_secret(place: &Place, env: &Environment) -> Option<Credentials> {
+/// `gateway.remote` has no say here: a node is told its gateway by host and port.
+fn local_secret(place: &Place, env: &Environment) -> Result<Option<Credentials>, NodeHostError> {
     let configured = match config::load(place, env, &Flags::default()) {
         Ok(loaded) => {
+            // A secret that is configured and can't be had is not made up for by another one.
+            if let Some(issue) = loaded.missing.iter().find(|issue| issue.path.starts_with("gateway.auth.")) {
+                return Err(ConfigError::Refused(issue.to_string()).into());
+            }
             let auth = &loaded.settings.gateway.auth;
             let text = |secret: &Option<_>| {
                 secret.as_ref().map(|secret: &tidegate_actors::settings::Secret| secret.expose().to_owned())
@@ -332,10 +359,14 @@ fn local_secret(place: &Place, env: &Environment) -> Option<Credentials> {
             None
         }
     };
-    configured.or_else(|| {
+    Ok(configured.or_else(|| {
         let token = config::token::stored(&place.state).ok().flatten()?;
         pair(Some(token.expose().to_owned()), None)
-    })
+    }))
+}
+
+fn pair_of(credentials: &Credentials) -> Option<Credentials> {
+    pair(credentials.token.clone(), credentials.password.clone())
 }
 
 fn pair(token: Option<String>, password: Option<String>) -> Option<Credentials> {

@@ -17,7 +17,12 @@ const NEWER: [&str; 2] = ["RestartSteps", "RestartMaxDelaySec"];
 
 #[test]
 fn the_units_are_valid() {
-    for (name, scope) in [("tidegate.service", "--system"), ("tidegate-node.service", "--user")] {
+    for (name, scope) in [
+        ("tidegate.service", "--system"),
+        ("tidegate@rescue.service", "--system"),
+        ("tidegate-node.service", "--user"),
+        ("tidegate-tunnel.service", "--user"),
+    ] {
         let folder = tempfile::tempdir().unwrap();
         let unit = installed(name, &folder);
         let Some((_, said)) = systemd_analyze(&folder, &["verify", "--man=no", scope], &unit) else { return };
@@ -38,22 +43,51 @@ fn the_gateway_unit_is_hardened() {
 
 #[test]
 fn the_units_start_commands_that_exist() {
-    for (name, words) in
-        [("tidegate.service", &["gateway", "run"][..]), ("tidegate-node.service", &["node", "run"])]
-    {
+    for (name, words) in [
+        ("tidegate.service", &["gateway", "run"][..]),
+        ("tidegate-node.service", &["node", "run"]),
+        ("tidegate-tunnel.service", &["tunnel"]),
+    ] {
         let start = start_command(&read(name));
-        let args: Vec<&str> = start.split_whitespace().skip(1).collect();
-        assert_eq!(args[..2], *words);
-        let flags = args[2..].iter().filter(|arg| arg.starts_with("--"));
-        let help = Command::new(TIDEGATE).args(words).arg("--help").output().unwrap();
-        let help = String::from_utf8_lossy(&help.stdout).into_owned();
-        for flag in flags {
-            assert!(
-                help.contains(flag),
-                "{name} passes {flag}, which `tidegate {words:?}` does not take:\n{help}"
-            );
-        }
+        takes(words, start.split_whitespace().skip(1));
     }
+}
+
+/// `tidegate` has this command, with every flag that it is given.
+fn takes<'a>(words: &[&str], mut args: impl Iterator<Item = &'a str>) {
+    assert_eq!(args.by_ref().take(words.len()).collect::<Vec<_>>(), words);
+    let help = Command::new(TIDEGATE).args(words).arg("--help").output().unwrap();
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    for flag in args.filter(|arg| arg.starts_with("--")) {
+        assert!(help.contains(flag), "`tidegate {words:?}` does not take {flag}:\n{help}");
+    }
+}
+
+#[test]
+fn a_profiles_unit_is_the_gateways_own_with_names_of_its_own() {
+    let plain = read("tidegate.service");
+    let template = read("tidegate@rescue.service");
+    let own = template
+        .replace(" --profile %i", "")
+        .replace("/etc/tidegate/%i.environment", "/etc/tidegate/environment")
+        .replace("tidegate-%i", "tidegate");
+    let settings = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| !line.starts_with(['#']) && !line.starts_with("Description="));
+        lines.map(str::to_owned).collect()
+    };
+    assert_eq!(settings(&own), settings(&plain));
+}
+
+#[test]
+fn the_launchd_agent_is_a_property_list_that_starts_a_command_that_exists() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/launchd/tidegate.tunnel.plist");
+    let script = "import json,plistlib,sys; print(json.dumps(plistlib.load(open(sys.argv[1],'rb'))))";
+    let output = Command::new("python3").args(["-c", script]).arg(path).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let list: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&list["KeepAlive"], &list["RunAtLoad"]), (&true.into(), &true.into()));
+    let args = list["ProgramArguments"].as_array().unwrap();
+    takes(&["tunnel"], args.iter().skip(1).map(|arg| arg.as_str().unwrap()));
 }
 
 /// `Type=notify` and `WatchdogSec` are only true if the gateway speaks to the service manager.
@@ -137,6 +171,8 @@ fn installed(name: &str, folder: &TempDir) -> PathBuf {
 }
 
 fn read(name: &str) -> String {
+    // A template stands for each of its instances.
+    let name = name.replace("@rescue", "@");
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/systemd").join(name)).unwrap()
 }
 

@@ -174,7 +174,7 @@ async fn a_laptop_comes_in_with_tls_and_a_pin_and_a_stranger_does_not() {
         (tempfile::tempdir().unwrap(), format!("wss://{}", home.socket_address(gateway.port)));
     let pin = pin(&gateway).await;
     let ask = async |host: &Host, token: &str, pin: &str| {
-        let args = ["gateway", "probe", "--url", &url, "--token", token, "--tls-fingerprint", pin];
+        let args = ["status", "--url", &url, "--token", token, "--tls-fingerprint", pin];
         cli(host, folder.path(), &args).await
     };
     let unpaired = ask(&laptop, TOKEN, &pin).await;

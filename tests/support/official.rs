@@ -61,6 +61,12 @@ impl Official {
         Self::configured(world.gateway.port, &world.gateway.token(), channels)
     }
 
+    /// A client of a gateway elsewhere: mode remote, address, shared token.
+    pub fn remote(url: &str, token: &str) -> Self {
+        let remote = json!({"gateway": {"mode": "remote", "remote": {"url": url, "token": token}}});
+        Self::configured(0, token, remote)
+    }
+
     /// A client of whatever listens on this port.
     pub fn at(port: u16, token: &str) -> Self {
         Self::configured(port, token, json!({}))
@@ -70,7 +76,7 @@ impl Official {
         let official = Self { home: tempfile::tempdir().unwrap(), port, token: token.into() };
         fs::create_dir_all(official.state()).unwrap();
         let mut config = json!({
-            "gateway": {"mode": "local", "port": port, "auth": {"mode": "token", "token": token}},
+            "gateway": {"mode": "local", "port": if port == 0 { 18_789 } else { port }, "auth": {"mode": "token", "token": token}},
             "update": {"checkOnStart": false},
         });
         merge(&mut config, extra);
@@ -126,9 +132,18 @@ impl Official {
 
     /// The same with more options.
     pub fn node_host_with(&self, name: &str, options: &[&str]) -> NodeHost {
+        self.node_host_on("127.0.0.1", self.port, name, options)
+    }
+
+    /// The same for a gateway at another address.
+    pub fn node_host_at(&self, host: &str, port: u16, name: &str) -> NodeHost {
+        self.node_host_on(host, port, name, &[])
+    }
+
+    fn node_host_on(&self, host: &str, port: u16, name: &str, options: &[&str]) -> NodeHost {
         let log = File::options().create(true).append(true).open(self.node_log()).unwrap();
-        let port = self.port.to_string();
-        let args = ["node", "run", "--host", "127.0.0.1", "--port", &port, "--display-name", name];
+        let port = port.to_string();
+        let args = ["node", "run", "--host", host, "--port", &port, "--display-name", name];
         let mut command = self.command(&args);
         command.args(options);
         command.env("OPENCLAW_GATEWAY_TOKEN", &self.token);
@@ -150,6 +165,10 @@ pub struct NodeHost {
 impl NodeHost {
     pub fn spawned(child: Child, log: PathBuf) -> Self {
         Self { child, log }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn log(&self) -> String {

@@ -49,11 +49,12 @@ impl Sshd {
         // The first line of its kind counts.
         let config = format!(
             "{more}\nPort {}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes \
-             no\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication \
+             no\nUsePAM {}\nPermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication \
              no\nAllowTcpForwarding yes\nMaxStartups 100\n",
             sshd.port,
             at("host_key"),
             at("authorized_keys"),
+            if is_locked(&user()) { "yes" } else { "no" },
         );
         fs::write(sshd.file("sshd_config"), config).unwrap();
         sshd.know_host("host_key.pub");
@@ -122,6 +123,12 @@ impl Sshd {
         command
     }
 
+    /// The key lets its owner in with these restrictions, as `authorized_keys` writes them.
+    pub fn restrict(&self, options: &str) {
+        let key = fs::read_to_string(self.file("user_key.pub")).unwrap();
+        fs::write(self.file("authorized_keys"), format!("{options} {key}")).unwrap();
+    }
+
     /// Starts the server, again if it was stopped.
     pub async fn run(&mut self) {
         let log = File::options().create(true).append(true).open(self.file("log")).unwrap();
@@ -169,6 +176,12 @@ impl Drop for Sshd {
 /// Who runs the tests.
 pub fn user() -> String {
     nix::unistd::User::from_uid(nix::unistd::getuid()).unwrap().unwrap().name
+}
+
+/// An account without a usable password that is marked so: without PAM sshd lets nobody in there, whatever the key.
+fn is_locked(user: &str) -> bool {
+    let shadow = fs::read_to_string("/etc/shadow").unwrap_or_default();
+    shadow.lines().any(|line| line.starts_with(&format!("{user}:!")))
 }
 
 /// Children of a process, and theirs.

@@ -54,8 +54,10 @@ fn start_log(context: &Context, running: &Running) -> Result<Rc<Log>, Failure> {
 
 fn flags(context: &Context, args: RunArgs) -> Result<Flags, Failure> {
     let globals = &context.globals;
-    if globals.url.is_some() {
-        return Err(Failure::usage("--url is for commands that talk to a gateway; this one is the gateway"));
+    if globals.url.is_some() || globals.ssh.is_some() {
+        return Err(Failure::usage(
+            "--url and --ssh are for commands that talk to a gateway; this one is the gateway",
+        ));
     }
     let password = match &args.password_file {
         Some(path) => Some(password_file(context, path)?),

@@ -1,0 +1,186 @@
+//! A gateway elsewhere: `gateway.remote` of the config, and `--ssh`.
+
+use tidegate_actors::settings::gateway::{GatewayMode, RemoteSettings, RemoteTransport, SshHostKeyPolicy};
+
+use super::{Source, Target, credentials::Purse, given, pinned};
+use crate::{
+    cli::{Context, Failure},
+    client::{
+        DEFAULT_PORT, Endpoint, Pin, Via,
+        ssh::{HostKeys, SshTarget, TunnelOptions},
+    },
+    config::{ConfigError, Loaded},
+    node_host::{NodeRoute, NodeRun},
+};
+
+/// The gateway that the config names.
+pub(super) fn configured(context: &Context, loaded: &Loaded) -> Result<Target, Failure> {
+    let (endpoint, ssh) = way(loaded)?;
+    let credentials = match given(&context.globals) {
+        Some(given) => given,
+        None => Purse::new(&context.env, loaded).remote()?,
+    };
+    Ok(Target { endpoint, ssh, credentials, source: Source::Remote })
+}
+
+pub(super) fn is_configured(loaded: &Loaded) -> bool {
+    let remote = &loaded.settings.gateway.remote;
+    remote.url.is_some() || remote.ssh_target.is_some()
+}
+
+/// The gateway of a host that is named on the command line.
+pub(super) fn by_ssh(context: &Context, host: &SshTarget) -> Result<Target, Failure> {
+    let loaded = context.loaded(&context.place()?)?;
+    let (endpoint, ssh) = way_to(context, &loaded, host, context.globals.port)?;
+    let credentials = match given(&context.globals) {
+        Some(given) => given,
+        None => Purse::new(&context.env, &loaded).beyond_tunnel(is_ours(&loaded, host))?,
+    };
+    Ok(Target { endpoint, ssh: Some(ssh), credentials, source: Source::Ssh })
+}
+
+/// Where `tidegate node run` goes when its own options don't say: `--ssh`, or the config's remote gateway.
+pub(in crate::cli) fn for_node(context: &Context, args: &NodeRun) -> Result<Option<NodeRoute>, Failure> {
+    if let Some(host) = &context.globals.ssh {
+        if args.host.is_some() || args.pair.is_some() {
+            return Err(Failure::usage(
+                "--ssh goes with neither --host nor --pair: with --ssh the gateway is on that host",
+            ));
+        }
+        let loaded = context.loaded(&context.place()?)?;
+        let (mut endpoint, ssh) = way_to(context, &loaded, host, args.port)?;
+        if let Some(pin) = &args.tls_fingerprint {
+            endpoint.pin = Some(pinned(pin)?);
+        }
+        endpoint.tls |= args.tls || endpoint.pin.is_some();
+        let credentials = Purse::new(&context.env, &loaded).beyond_tunnel(is_ours(&loaded, host))?;
+        return Ok(Some(NodeRoute { endpoint, ssh: Some(ssh), asked_for: true, credentials }));
+    }
+    if args.names_a_gateway(&context.env) {
+        return Ok(None);
+    }
+    let loaded = context.loaded(&context.place()?)?;
+    if loaded.settings.gateway.mode != Some(GatewayMode::Remote) {
+        return Ok(None);
+    }
+    let (endpoint, ssh) = way(&loaded)?;
+    let credentials = Purse::new(&context.env, &loaded).remote()?;
+    Ok(Some(NodeRoute { endpoint, ssh, asked_for: false, credentials }))
+}
+
+/// The tunnel to a host, or to the one that the config names.
+pub(in crate::cli) fn tunnel_to(
+    context: &Context,
+    host: Option<&SshTarget>,
+    port: Option<u16>,
+) -> Result<TunnelOptions, Failure> {
+    let loaded = context.loaded(&context.place()?)?;
+    let named = match (host, &context.globals.ssh, &loaded.settings.gateway.remote.ssh_target) {
+        (Some(host), _, _) | (None, Some(host), _) => host.clone(),
+        (None, None, Some(text)) => {
+            text.parse().map_err(|error| wrong(format!("gateway.remote.sshTarget: {error}")))?
+        }
+        (None, None, None) => {
+            return Err(Failure::usage("name the gateway's host: tidegate tunnel user@host"));
+        }
+    };
+    Ok(way_to(context, &loaded, &named, port)?.1)
+}
+
+/// The config's own way to its remote gateway.
+fn way(loaded: &Loaded) -> Result<(Endpoint, Option<TunnelOptions>), Failure> {
+    let remote = &loaded.settings.gateway.remote;
+    // Without its pin or its transport an address is another one.
+    let secret = |path: &str| matches!(path, "gateway.remote.token" | "gateway.remote.password");
+    if let Some(issue) =
+        loaded.missing.iter().find(|issue| issue.path.starts_with("gateway.remote.") && !secret(&issue.path))
+    {
+        return Err(wrong(issue.to_string()));
+    }
+    let mut endpoint = match &remote.url {
+        Some(url) => {
+            Some(Endpoint::parse(url).map_err(|error| wrong(format!("gateway.remote.url: {error}")))?)
+        }
+        None => None,
+    };
+    if let (Some(endpoint), Some(pin)) = (&mut endpoint, &remote.tls_fingerprint) {
+        endpoint.pin = Some(Pin::parse(pin).ok_or_else(ConfigError::remote_pin)?);
+        if !endpoint.tls {
+            return Err(ConfigError::remote_pin().into());
+        }
+    }
+    let by_ssh = match remote.transport {
+        Some(transport) => transport == RemoteTransport::Ssh,
+        None => endpoint.is_none(),
+    };
+    match (endpoint, &remote.ssh_target) {
+        (Some(endpoint), _) if !by_ssh => Ok((endpoint, None)),
+        (endpoint, Some(host)) if by_ssh => {
+            let host: SshTarget =
+                host.parse().map_err(|error| wrong(format!("gateway.remote.sshTarget: {error}")))?;
+            let (endpoint, ssh) = tunnel(endpoint, remote, &host);
+            Ok((endpoint, Some(ssh)))
+        }
+        (Some(_), None) => Err(wrong(
+            "gateway.remote.transport is \"ssh\": set gateway.remote.sshTarget to user@host, or the transport to \
+             \"direct\"",
+        )),
+        _ => Err(wrong(
+            "gateway.mode is \"remote\" and gateway.remote.url is not set: `tidegate remote set URL` sets it, or set \
+             gateway.mode to \"local\"",
+        )),
+    }
+}
+
+/// The way to a host from the command line. What the config says about this very host holds for it.
+fn way_to(
+    context: &Context,
+    loaded: &Loaded,
+    host: &SshTarget,
+    port: Option<u16>,
+) -> Result<(Endpoint, TunnelOptions), Failure> {
+    let remote = &loaded.settings.gateway.remote;
+    let (endpoint, mut ssh) = if names(remote, host) {
+        let url = remote.url.as_deref().map(Endpoint::parse).transpose()?;
+        tunnel(url, remote, host)
+    } else {
+        tunnel(None, &RemoteSettings::default(), host)
+    };
+    ssh.remote_port = port.unwrap_or(ssh.remote_port);
+    if let Some(identity) = &context.globals.ssh_identity {
+        ssh.identity = Some(context.env.expand(identity));
+    }
+    Ok((Endpoint { port: ssh.remote_port, ..endpoint }, ssh))
+}
+
+fn tunnel(url: Option<Endpoint>, remote: &RemoteSettings, host: &SshTarget) -> (Endpoint, TunnelOptions) {
+    let port = remote.remote_port.or(url.as_ref().map(|url| url.port)).unwrap_or(DEFAULT_PORT);
+    let via = Some(Via { host: host.to_string(), port: 0 });
+    let endpoint = url.unwrap_or_else(|| Endpoint::plain("127.0.0.1", port));
+    let options = TunnelOptions {
+        target: host.clone(),
+        identity: remote.ssh_identity.as_ref().map(Into::into),
+        host_keys: match remote.ssh_host_key_policy {
+            SshHostKeyPolicy::Strict => HostKeys::Strict,
+            SshHostKeyPolicy::OpenSsh => HostKeys::OpenSsh,
+        },
+        remote_port: port,
+        local_port: None,
+    };
+    // Whatever name the URL had, at the tunnel's end the gateway is on its own machine.
+    (Endpoint { host: "127.0.0.1".to_owned(), port, via, ..endpoint }, options)
+}
+
+fn names(remote: &RemoteSettings, host: &SshTarget) -> bool {
+    remote.ssh_target.as_ref().is_some_and(|named| named.parse().is_ok_and(|named: SshTarget| named == *host))
+}
+
+/// Whether the config's remote credentials are meant for this host: it names this one, or none.
+fn is_ours(loaded: &Loaded, host: &SshTarget) -> bool {
+    let remote = &loaded.settings.gateway.remote;
+    remote.ssh_target.is_none() || names(remote, host)
+}
+
+fn wrong(why: impl Into<String>) -> Failure {
+    Failure::Config(ConfigError::Refused(why.into()))
+}

@@ -1,0 +1,13 @@
+//! A way to a gateway through SSH: the system's own `ssh` holds a tunnel open for as long as somebody needs it.
+
+mod complaint;
+mod error;
+mod keeper;
+mod target;
+mod tunnel;
+mod watcher;
+
+pub use error::SshError;
+pub use keeper::Keeper;
+pub use target::SshTarget;
+pub use tunnel::{HostKeys, Tunnel, TunnelOptions};
