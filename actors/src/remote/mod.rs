@@ -15,10 +15,11 @@ use crate::supervise::{ChildSpec, Intensity};
 pub fn branch(gateway: &Gateway) -> ChildSpec<crate::supervise::Supervisor> {
     let gateway = gateway.clone();
     ChildSpec::supervisor("remote", move |branch| {
-        let branch = branch.intensity(Intensity::unlimited()).child(discovery::branch(&gateway));
-        match gateway.tailscale.is_managed() {
+        let branch = branch.intensity(Intensity::unlimited());
+        let branch = match gateway.tailscale.is_managed() {
             true => branch.child(tailscale::claimant(gateway.tailscale.clone())),
             false => branch,
-        }
+        };
+        branch.child(discovery::branch(&gateway))
     })
 }
