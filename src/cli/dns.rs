@@ -5,7 +5,8 @@ use std::{fs, net::IpAddr, path::Path, time::SystemTime};
 use clap::{Args as ClapArgs, Subcommand};
 use serde_json::json;
 use tidegate_actors::{
-    remote::{Whereabouts, discovery, is_tailnet},
+    auth::is_tailnet,
+    remote::{Whereabouts, discovery},
     settings::{Settings, gateway::Bind},
 };
 

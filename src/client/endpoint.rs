@@ -5,6 +5,8 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use tidegate_actors::auth::is_private;
+
 use super::{ClientError, Pin};
 
 /// The port a gateway listens on unless told otherwise.
@@ -139,16 +141,6 @@ fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
     match authority.split_once(':') {
         Some((host, port)) => Some((host, Some(port.parse().ok()?))),
         None => Some((authority, None)),
-    }
-}
-
-fn is_private(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => {
-            let [first, second, ..] = ip.octets();
-            ip.is_private() || ip.is_link_local() || (first == 100 && (64..128).contains(&second))
-        }
-        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
     }
 }
 

@@ -4,7 +4,7 @@ use super::{GatewayError, holder::Holder};
 use crate::config::ConfigError;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use tidegate_actors::remote::is_tailnet;
+use tidegate_actors::auth::is_tailnet;
 use tidegate_actors::settings::{
     AuthMode, GatewaySettings,
     gateway::{Bind, custom_address},

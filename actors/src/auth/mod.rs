@@ -20,6 +20,7 @@ pub mod tailnet;
 pub use decide::{Attempt, Decision, decide};
 pub use head::RequestHead;
 pub use limiter::Limiter;
+pub use net::{is_private, is_tailnet};
 pub use peer::{HttpRefusal, Peer, PeerClass, SocketClass, classify};
 pub use policy::AuthPolicy;
 pub use refusal::Refusal;

@@ -59,10 +59,17 @@ impl FromStr for Cidr {
 pub fn is_private(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
-            let [a, b, ..] = v4.octets();
-            v4.is_loopback() || v4.is_private() || v4.is_link_local() || (a == 100 && (64..128).contains(&b))
+            v4.is_loopback() || v4.is_private() || v4.is_link_local() || is_tailnet(IpAddr::V4(v4))
         }
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
+/// Whether an address is one that Tailscale gives out (100.64.0.0/10, fd7a:115c:a1e0::/48).
+pub fn is_tailnet(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.octets()[0] == 100 && (64..128).contains(&ip.octets()[1]),
+        IpAddr::V6(ip) => ip.segments()[..3] == [0xfd7a, 0x115c, 0xa1e0],
     }
 }
 
@@ -102,5 +109,12 @@ mod tests {
         assert_eq!(of("2001:db8:1:2:3:4:5:6"), of("2001:db8:1:2::9"));
         assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
         assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+    }
+
+    #[test]
+    fn a_tailnet_address_is_told_from_others() {
+        let tailnet = |ip: &str| is_tailnet(ip.parse().unwrap());
+        assert!(tailnet("100.64.0.1") && tailnet("100.127.255.254") && tailnet("fd7a:115c:a1e0::5"));
+        assert!(!tailnet("100.63.0.1") && !tailnet("100.128.0.1") && !tailnet("fd7a:115c:a1e1::5"));
     }
 }

@@ -5,7 +5,7 @@ pub mod reach;
 pub mod tailscale;
 mod whereabouts;
 
-pub use whereabouts::{Whereabouts, is_tailnet};
+pub use whereabouts::Whereabouts;
 
 use crate::Gateway;
 use crate::supervise::{ChildSpec, Intensity};

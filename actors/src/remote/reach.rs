@@ -1,7 +1,7 @@
 //! Where other machines find this gateway: the address that a setup code carries.
 
-use super::is_tailnet;
 use crate::Gateway;
+use crate::auth::is_tailnet;
 use crate::settings::{Settings, gateway::Bind, gateway::TailscaleMode};
 use reqwest::Url;
 use std::net::{IpAddr, Ipv4Addr};

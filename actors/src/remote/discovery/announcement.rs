@@ -1,6 +1,7 @@
 //! What is announced: a name, a port, hints, and the addresses where it is true.
 
-use crate::remote::{Whereabouts, is_tailnet};
+use crate::auth::is_tailnet;
+use crate::remote::Whereabouts;
 use crate::session::host_name;
 use crate::settings::GatewaySettings;
 use crate::settings::Settings;
