@@ -261,6 +261,50 @@ async fn a_burst_of_requests_is_answered_to_the_last() {
 }
 
 #[actix_web::test]
+async fn what_is_sent_in_one_go_is_taken_in_that_order() {
+    let gateway = Gateway::start().await;
+    // The second session sends while its hello is still being judged.
+    for session_key in ["after", "during"] {
+        let mut session = match session_key {
+            "after" => gateway.operator().await,
+            _ => challenged(&gateway).await,
+        };
+        if session_key == "during" {
+            let connect = json!({
+                "minProtocol": 4, "maxProtocol": 4, "role": "operator",
+                "scopes": ["operator.read", "operator.write"], "auth": {"token": TOKEN},
+                "client": {"id": "cli", "version": "1", "platform": "linux", "mode": "cli"},
+            });
+            let frame = json!({"type": "req", "id": "connect", "method": "connect", "params": connect});
+            session.feed_text(&frame.to_string()).await;
+        }
+        let sent: Vec<String> = (0..8).map(|n| format!("m{n}")).collect();
+        for text in &sent {
+            let params = json!({
+                "sessionKey": session_key, "message": text, "idempotencyKey": format!("{session_key}-{text}"),
+            });
+            let frame = json!({"type": "req", "id": text, "method": "chat.send", "params": params});
+            session.feed_text(&frame.to_string()).await;
+        }
+        session.flush().await;
+        let mut stored: Vec<String> = Vec::new();
+        eventually("all messages in the history", async || {
+            let history = session.ok("chat.history", json!({"sessionKey": session_key})).await;
+            let messages = history["messages"].as_array().unwrap().iter();
+            let users = messages.filter(|message| message["role"] == "user");
+            stored = users.map(|message| text_of(&message["content"])).collect();
+            (stored.len() == sent.len()).then_some(())
+        })
+        .await;
+        assert_eq!(stored, sent, "{session_key}");
+    }
+}
+
+fn text_of(content: &Value) -> String {
+    content.as_str().or(content[0]["text"].as_str()).unwrap_or_default().to_owned()
+}
+
+#[actix_web::test]
 async fn forty_clients_at_once_all_get_in() {
     let gateway = Gateway::start().await;
     let connects = (0..40).map(|_| async { Connect::cli().token(TOKEN).to(gateway.port).await });
