@@ -313,13 +313,6 @@ impl Actor for Session {
                 session.close(close::NORMAL, "", context);
             }
         });
-        if let Some(permit) = &self.permit {
-            context.spawn(permit.told_to_leave().into_actor(self).map(|(), session, context| {
-                if matches!(session.phase, Phase::Challenged(_) | Phase::Judging { .. }) {
-                    session.close(close::POLICY, "handshake too slow for a crowded gateway", context);
-                }
-            }));
-        }
         if let Some(asked) = self.asked.take() {
             context.spawn(work(asked).into_actor(self));
         }
