@@ -1,5 +1,7 @@
 //! One port: WebSocket upgrades on any path, health for whoever asks, a setup code for who has its address.
 
+mod body;
+mod entrance;
 mod handshakes;
 mod head;
 mod health;
@@ -11,31 +13,33 @@ mod wire;
 use actix_http::body::{BoxBody, MessageBody};
 use actix_http::error::DispatchError;
 use actix_http::h1::{ExpectHandler, UpgradeHandler};
-use actix_http::{HttpServiceBuilder, Request, Response};
+use actix_http::{HttpServiceBuilder, KeepAlive, Request, Response};
 use actix_server::GracefulShutdownSignal;
 use actix_service::{
     IntoServiceFactory, Service as ActixService, ServiceFactory, ServiceFactoryExt, fn_service, map_config,
 };
 use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::dev::{AppConfig, RequestHead, Server, ServiceResponse};
-use actix_web::http::{Method, StatusCode, header};
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::{Method, StatusCode, Version};
 use actix_web::middleware::DefaultHeaders;
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpRequest, HttpResponse, web};
 use actix_web_actors::ws;
-use std::net::TcpListener;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 use tidegate_actors::Gateway;
 use tidegate_actors::session::{FrameLimit, Outbound, Session};
 use tidegate_actors::supervise::{AdoptChild, watch};
 
 use crate::tls::ServerTls;
+use body::{GOODBYE, LastWords, Served};
+use entrance::Entrance;
 use handshakes::Handshakes;
 use head::judge;
 use wire::{OverTcp, Wire};
-
-/// Time for the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a session may take to stop at shutdown.
 const SESSION_SHUTDOWN: Duration = Duration::from_secs(1);
@@ -65,7 +69,9 @@ pub fn serve(gateway: &Gateway, listening: Vec<Listening>) -> std::io::Result<Se
         server = match tls {
             None => server.listen(name, listener, move || {
                 let http = http1(&stopping).h1(map_config(app(&gateway), |()| AppConfig::default()));
-                http.tcp().map_err(ended)
+                fn_service(async |stream: TcpStream| Ok::<_, DispatchError>(enter(stream)))
+                    .and_then(http)
+                    .map_err(ended)
             })?,
             Some(tls) => {
                 let handshakes = Handshakes::new(tls.config());
@@ -75,16 +81,18 @@ pub fn serve(gateway: &Gateway, listening: Vec<Listening>) -> std::io::Result<Se
                     let handshakes = handshakes.clone();
                     fn_service(move |stream| handshakes.clone().enter(stream))
                         .map_err(|error| tracing::debug!(%error, "no TLS connection"))
-                        .map(|stream: TlsStream<TcpStream>| {
-                            let from = stream.tcp().peer_addr().ok();
-                            (stream, from)
-                        })
+                        .map(enter::<TlsStream<TcpStream>>)
                         .and_then(http.map_err(ended))
                 })?
             }
         };
     }
     Ok(server.run())
+}
+
+fn enter<T: OverTcp>(stream: T) -> (Entrance<T>, Option<SocketAddr>) {
+    let from = stream.tcp().peer_addr().ok();
+    (Entrance::new(stream), from)
 }
 
 fn ended(error: DispatchError) {
@@ -106,12 +114,15 @@ where
             let stopping = stopping.clone();
             async move { stopping.notified().await }
         })
-        .client_request_timeout(HEAD_TIMEOUT)
+        // The entrance keeps the time of the head.
+        .client_request_timeout(Duration::ZERO)
         .client_disconnect_timeout(Duration::from_secs(1))
-        .keep_alive(Duration::from_secs(75))
+        // One request a connection: nobody needs more, and half of a second one would have no deadline.
+        .keep_alive(KeepAlive::Disabled)
         .on_connect_ext(|connection: &T, extensions| {
             if let Some(wire) = Wire::of(connection) {
                 extensions.insert(wire);
+                extensions.insert(Served::default());
             }
         })
 }
@@ -129,15 +140,22 @@ fn app(
     App::new()
         .app_data(web::Data::new(gateway.clone()))
         .wrap_fn(|request, service| {
+            let last_words = LastWords::of(&request);
+            let second = Served::second(&request);
             let answer = match malformed(request.head()) {
-                None => Ok(service.call(request)),
-                Some(why) => Err(request.into_response(HttpResponse::BadRequest().body(why))),
+                None if second.is_none() => Ok(service.call(request)),
+                why => Err(request.into_response(HttpResponse::BadRequest().body(why.unwrap_or_default()))),
             };
             async move {
-                match answer {
-                    Ok(answer) => answer.await,
-                    Err(refusal) => Ok(refusal),
+                if let Some(kill) = second {
+                    actix_web::rt::time::sleep(GOODBYE).await;
+                    kill();
                 }
+                let answer = match answer {
+                    Ok(answer) => answer.await?,
+                    Err(refusal) => refusal,
+                };
+                Ok(last_words.after(answer))
             }
         })
         .wrap(
@@ -154,12 +172,17 @@ fn app(
         .into_factory()
 }
 
-/// What no route should have to think about: a request for another server, or one that leaves open which.
+/// What no route should have to think about: a request for another server, one that leaves open which, or an upgrade
+/// with a body, of which it is open where it ends.
 fn malformed(head: &RequestHead) -> Option<&'static str> {
     if head.uri.authority().is_some() {
         return Some("absolute request targets are not served");
     }
-    (head.headers.get_all(header::HOST).count() != 1).then_some("one Host header is required")
+    if head.headers.get_all(header::HOST).count() != 1 {
+        return Some("one Host header is required");
+    }
+    let ambiguous = head.headers.contains_key(header::UPGRADE) && body::is_announced(head);
+    ambiguous.then_some("an upgrade has no body")
 }
 
 fn routes(config: &mut web::ServiceConfig) {
@@ -199,11 +222,12 @@ async fn anything_else(
     if request.headers().contains_key(header::UPGRADE) {
         return upgrade(&request, body, &gateway).await;
     }
-    if let Err(refusal) = judge(&request, &gateway) {
-        return Ok(refused(refusal));
-    }
+    let peer = match judge(&request, &gateway) {
+        Ok(peer) => peer,
+        Err(refusal) => return Ok(refused(refusal)),
+    };
     let front = request.path() == "/" && matches!(*request.method(), Method::GET | Method::HEAD);
-    if front {
+    if front && peer.may_see_details() {
         let text =
             "Tidegate is running. Its clients connect to this address by WebSocket; see `tidegate status`.\n";
         return Ok(HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(text));
@@ -216,12 +240,28 @@ fn refused(refusal: tidegate_actors::auth::HttpRefusal) -> HttpResponse {
     HttpResponse::build(status).content_type("application/json").body(refusal.body())
 }
 
+/// What `ws::handshake` does not look at: the version of HTTP, the key's form, and whether a header is there twice.
+fn is_well_formed(request: &HttpRequest) -> bool {
+    let single = |name| {
+        let mut values = request.headers().get_all(name);
+        let value = values.next().map(HeaderValue::as_bytes);
+        value.filter(|_| values.next().is_none())
+    };
+    let key = single(header::SEC_WEBSOCKET_KEY).and_then(|key| BASE64_STANDARD.decode(key).ok());
+    request.version() == Version::HTTP_11
+        && single(header::SEC_WEBSOCKET_VERSION) == Some(b"13")
+        && key.is_some_and(|key| key.len() == 16)
+}
+
 /// In the order of the decision table: well-formed, who, room; everything after that is the session's.
 async fn upgrade(
     request: &HttpRequest,
     body: web::Payload,
     gateway: &Gateway,
 ) -> Result<HttpResponse, actix_web::Error> {
+    if !is_well_formed(request) {
+        return Ok(HttpResponse::BadRequest().body("not a WebSocket upgrade of version 13"));
+    }
     ws::handshake(request)?;
     if gateway.is_draining() {
         return Ok(HttpResponse::ServiceUnavailable().body("Gateway websocket admission closed"));

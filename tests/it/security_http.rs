@@ -1,8 +1,8 @@
 //! What plain HTTP gives away to those who try: nothing.
 
 use crate::support::gateway::TOKEN;
-use crate::support::{Connect, Gateway, http, within};
-use tokio::io::AsyncReadExt;
+use crate::support::{Connect, Gateway, Upgrade, http, within};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Routes that other gateways guard, and that must not open here by accident.
@@ -151,5 +151,117 @@ async fn a_request_that_leaves_open_whom_it_means_is_refused() {
     ] {
         let answer = http::raw(port, format!("{head}Connection: close\r\n\r\n").as_bytes()).await;
         assert_eq!(answer.status, 400, "{head}: {answer:?}");
+    }
+}
+
+/// Sends this on a connection of its own, and more of the same kind of bytes for as long as they are taken. The answer
+/// is all that came until the end.
+async fn until_the_end(port: u16, head: &str, more: &[u8]) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let (mut reader, mut writer) = stream.split();
+    let mut answer = Vec::new();
+    let drip = async {
+        while !more.is_empty() && writer.write_all(more).await.is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        std::future::pending().await
+    };
+    within("the end of the connection", async {
+        tokio::select! {
+            _ = reader.read_to_end(&mut answer) => (),
+            () = drip => (),
+        }
+    })
+    .await;
+    String::from_utf8_lossy(&answer).to_ascii_lowercase()
+}
+
+#[actix_web::test]
+async fn no_unread_body_keeps_a_connection() {
+    let gateway = Gateway::start().await;
+    let chunked = "POST /x HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let huge = "POST /x HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1073741824\r\n\r\n";
+    let probe = "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let megabyte = vec![b'x'; 1024 * 1024];
+    for (head, more) in [
+        (chunked, &b""[..]),
+        (chunked, b"1\r\nx\r\n"),
+        (huge, b""),
+        (huge, &megabyte),
+        (probe, b"1\r\nx\r\n"),
+    ] {
+        let answer = until_the_end(gateway.port, head, more).await;
+        // The answer may be lost to a sender that does not stop: the kernel resets the connection.
+        assert!(more.len() > 1000 || answer.contains("connection: close"), "{head}: {answer}");
+        assert!(answer.matches("http/1.1 ").count() <= 1, "{head}: {answer}");
+    }
+}
+
+#[actix_web::test]
+async fn a_connection_serves_one_request() {
+    let gateway = Gateway::start().await;
+    let healthz = "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+    for second in ["", "GET /healthz HT", "\r\n"] {
+        let answer = until_the_end(gateway.port, &format!("{healthz}{second}"), b"").await;
+        assert!(answer.starts_with("http/1.1 200") && answer.contains("connection: close"), "{answer}");
+    }
+}
+
+#[actix_web::test]
+async fn an_upgrade_that_is_not_quite_one_is_answered_400_and_once() {
+    let gateway = Gateway::start().await;
+    let port = gateway.port;
+    let (key, version) = ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", "Sec-WebSocket-Version: 13\r\n");
+    let other_key = "Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEA==\r\n";
+    let hidden = "0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+    for (http, headers, body) in [
+        ("1.1", format!("{key}{version}Transfer-Encoding: chunked\r\n"), hidden),
+        ("1.1", format!("{key}{version}Content-Length: 5\r\n"), hidden),
+        ("1.1", format!("{key}Sec-WebSocket-Version: 8\r\n"), ""),
+        ("1.1", format!("{key}{version}Sec-WebSocket-Version: 8\r\n"), ""),
+        ("1.1", format!("{key}{other_key}{version}"), ""),
+        ("1.1", format!("Sec-WebSocket-Key: x\r\n{version}"), ""),
+        ("1.1", format!("Sec-WebSocket-Key: AQID\r\n{version}"), ""),
+        ("1.0", format!("{key}{version}"), ""),
+    ] {
+        let head = format!(
+            "GET / HTTP/{http}\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             {headers}\r\n{body}"
+        );
+        let answer = until_the_end(port, &head, b"").await;
+        assert!(answer.starts_with(&format!("http/{http} 400")), "{head}: {answer}");
+        assert_eq!(answer.matches("http/1.").count(), 1, "{head}: {answer}");
+    }
+    let no_body = Upgrade::to(port).header("Content-Length", "0").open().await;
+    assert!(no_body.is_ok(), "a length of nothing is no body");
+}
+
+#[actix_web::test]
+async fn a_line_of_the_head_ends_as_the_protocol_says() {
+    let gateway = Gateway::start().await;
+    for head in [
+        "GET /healthz HTTP/1.1\nHost: 127.0.0.1\n\n",
+        "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\nX: y\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\n",
+    ] {
+        let answer = until_the_end(gateway.port, head, b"").await;
+        assert!(answer.is_empty() || answer.starts_with("http/1.1 400"), "{head:?}: {answer}");
+    }
+}
+
+#[actix_web::test]
+async fn only_the_owner_is_told_what_answers_here() {
+    let gateway = Gateway::start().await;
+    assert!(http::get(gateway.port, "/").await.body.contains("Tidegate"));
+    for header in [("Host", "evil.example"), ("Origin", "https://evil.example")] {
+        for path in ["/", "/readyz", "/startupz", "/healthz", "/nowhere"] {
+            let answer = http::request(gateway.port, "GET", path, &[header]).await;
+            let told = format!("{}{}", answer.head, answer.body).to_ascii_lowercase();
+            assert!(
+                !told.contains("tidegate") && !told.contains("version\""),
+                "{path} {header:?}: {answer:?}"
+            );
+        }
     }
 }

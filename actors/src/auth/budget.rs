@@ -1,9 +1,10 @@
 //! How many sockets may be open before their handshake is done.
 //!
-//! Each address has a share for programs, one for pages we know and a small one for other pages, so that a web page
-//! that opens sockets by the dozen takes nothing from the owner's CLI on the same machine. Handshakes are short: a
-//! newcomer to a full share waits for a moment while others come and go, so that a burst of honest clients behind one
-//! address is not turned away, and one that sits there without a word has to leave for it.
+//! Each address has a number of places, of which pages may take some, and pages that we don't know a few, so that a web
+//! page that opens sockets by the dozen takes nothing from the owner's CLI on the same machine. Handshakes are short: a
+//! newcomer to a full house waits as long as others come and go, so that a burst of honest clients behind one address is
+//! not turned away. Those who sit there without a word keep their places until their time is up: were they made to
+//! leave for the next, a flood would never be told to stop.
 
 use super::net::household;
 use super::peer::{Peer, SocketClass};
@@ -15,20 +16,22 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// How long a socket waits for room, and how young the others must be for that to make sense.
-pub const PATIENCE: Duration = Duration::from_secs(1);
-/// A socket that took longer than this for its handshake leaves when another needs its place.
-pub const GRACE: Duration = Duration::from_secs(2);
+/// Sockets that one address may hold before `hello-ok`.
+pub const PLACES: usize = 32;
+/// How young the youngest socket must be for a newcomer to wait: after so long without one, nobody comes or goes.
+const LULL: Duration = Duration::from_secs(1);
+/// How long a socket waits for room at most.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Sockets that may wait at one time, all addresses together.
 const MAX_WAITING: usize = 1024;
 /// Addresses remembered before unused ones are forgotten.
 const SWEEP_AT: usize = 1024;
 
 impl SocketClass {
-    /// Sockets of this class that one address may hold before `hello-ok`.
+    /// How many of an address's places sockets of this class may take.
     pub fn share(self) -> usize {
         match self {
-            Self::Program => 32,
+            Self::Program => PLACES,
             Self::KnownPage => 16,
             Self::ForeignPage => 4,
         }
@@ -41,28 +44,28 @@ pub struct PreAuthBudget(Arc<Shares>);
 
 #[derive(Default)]
 struct Shares {
-    by_address: DashMap<(IpAddr, SocketClass), Arc<Share>>,
+    by_address: DashMap<IpAddr, Arc<Share>>,
     waiting: AtomicUsize,
 }
 
-/// What one address holds of one class.
+/// What one address holds.
+#[derive(Default)]
 struct Share {
-    size: usize,
     /// Oldest first.
     held: Mutex<Vec<Place>>,
     freed: Notify,
 }
 
 struct Place {
+    number: u64,
+    class: SocketClass,
     since: Instant,
-    leave: Arc<Notify>,
-    told_to_leave: bool,
 }
 
 /// One socket's place. Drop it when the handshake is over.
 pub struct PreAuthPermit {
     share: Arc<Share>,
-    leave: Arc<Notify>,
+    number: u64,
 }
 
 /// The address has no room: HTTP 503.
@@ -71,13 +74,13 @@ pub struct PreAuthPermit {
 pub struct NoRoom;
 
 impl PreAuthBudget {
-    /// Takes a place for `peer`, waiting up to [`PATIENCE`] for one.
+    /// Takes a place for `peer`, waiting for one while that makes sense.
     ///
     /// # Errors
     /// If there was none.
     pub async fn enter(&self, peer: &Peer) -> Result<PreAuthPermit, NoRoom> {
-        let share = self.share(household(peer.addr), peer.socket_class());
-        if let Some(permit) = share.take() {
+        let (share, class) = (self.share(household(peer.addr)), peer.socket_class());
+        if let Some(permit) = share.take(class) {
             return Ok(permit);
         }
         let _waiting = self.wait().ok_or(NoRoom)?;
@@ -86,26 +89,23 @@ impl PreAuthBudget {
             let freed = share.freed.notified();
             let mut freed = std::pin::pin!(freed);
             freed.as_mut().enable();
-            if let Some(permit) = share.take() {
+            if let Some(permit) = share.take(class) {
                 return Ok(permit);
             }
-            let until = share.make_room(Instant::now()).min(deadline);
-            if tokio::time::timeout_at(until, freed).await.is_err() {
-                return share.take().ok_or(NoRoom);
+            let until = share.busy_until(class).min(deadline);
+            let nobody_left = tokio::time::timeout_at(until, freed).await.is_err();
+            if nobody_left && (until >= deadline || share.busy_until(class) <= until) {
+                return share.take(class).ok_or(NoRoom);
             }
         }
     }
 
-    fn share(&self, address: IpAddr, class: SocketClass) -> Arc<Share> {
+    fn share(&self, address: IpAddr) -> Arc<Share> {
         if self.0.by_address.len() >= SWEEP_AT {
             // A share that nobody else points to has no socket and no waiter.
             self.0.by_address.retain(|_, share| Arc::strong_count(share) > 1);
         }
-        let fresh = || {
-            let (held, freed) = (Mutex::default(), Notify::new());
-            Arc::new(Share { size: class.share(), held, freed })
-        };
-        Arc::clone(&self.0.by_address.entry((address, class)).or_insert_with(fresh))
+        Arc::clone(&self.0.by_address.entry(address).or_default())
     }
 
     fn wait(&self) -> Option<Waiting<'_>> {
@@ -116,27 +116,25 @@ impl PreAuthBudget {
 }
 
 impl Share {
-    fn take(self: &Arc<Self>) -> Option<PreAuthPermit> {
+    fn take(self: &Arc<Self>, class: SocketClass) -> Option<PreAuthPermit> {
         let mut held = self.held();
-        if held.len() >= self.size {
+        let alike = held.iter().filter(|place| place.class == class).count();
+        if held.len() >= PLACES || alike >= class.share() {
             return None;
         }
-        let leave = Arc::new(Notify::new());
-        held.push(Place { since: Instant::now(), leave: Arc::clone(&leave), told_to_leave: false });
-        Some(PreAuthPermit { share: Arc::clone(self), leave })
+        let number = held.last().map_or(0, |youngest| youngest.number + 1);
+        held.push(Place { number, class, since: Instant::now() });
+        Some(PreAuthPermit { share: Arc::clone(self), number })
     }
 
-    /// Has the oldest leave, if it had its time. The answer is how long waiting makes sense: as long as somebody is
-    /// leaving, or somebody came so lately that he may be gone in a moment.
-    fn make_room(&self, now: Instant) -> Instant {
-        let mut held = self.held();
-        let overdue = held.iter_mut().find(|place| !place.told_to_leave);
-        if let Some(place) = overdue.filter(|place| now.duration_since(place.since) >= GRACE) {
-            place.told_to_leave = true;
-            place.leave.notify_one();
-            return now + PATIENCE;
-        }
-        held.last().map_or(now, |youngest| youngest.since + PATIENCE)
+    /// How long waiting makes sense as far as one can see: somebody came so lately that he may be gone in a moment.
+    fn busy_until(&self, class: SocketClass) -> Instant {
+        let held = self.held();
+        // Where a class has its share taken, only its own can make room.
+        let alike = held.iter().filter(|place| place.class == class);
+        let crowded_by_own = alike.clone().count() >= class.share();
+        let youngest = if crowded_by_own { alike.last() } else { held.last() };
+        youngest.map_or_else(Instant::now, |youngest| youngest.since + LULL)
     }
 
     fn held(&self) -> MutexGuard<'_, Vec<Place>> {
@@ -144,18 +142,11 @@ impl Share {
     }
 }
 
-impl PreAuthPermit {
-    /// Ends when the socket has to leave for another.
-    pub fn told_to_leave(&self) -> impl Future<Output = ()> + use<> {
-        let leave = Arc::clone(&self.leave);
-        async move { leave.notified().await }
-    }
-}
-
 impl Drop for PreAuthPermit {
     fn drop(&mut self) {
-        self.share.held().retain(|place| !Arc::ptr_eq(&place.leave, &self.leave));
-        self.share.freed.notify_one();
+        self.share.held().retain(|place| place.number != self.number);
+        // All of them: the place may not be for the class of who has waited longest.
+        self.share.freed.notify_waiters();
     }
 }
 
@@ -231,21 +222,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_idles_leaves_when_another_needs_the_place() {
+    async fn a_slow_flood_of_idlers_never_holds_more_than_its_places() {
         let budget = PreAuthBudget::default();
-        let cli = peer("127.0.0.1", PageOrigin::Absent);
+        let mut idle = vec![];
+        for n in 0..70 {
+            let loopback = peer(&format!("127.0.0.{}", n % 3 + 1), PageOrigin::Absent);
+            idle.extend(budget.enter(&loopback).await.ok());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        assert_eq!(idle.len(), PLACES, "nobody leaves for another");
         let begun = Instant::now();
-        let mut idle = fill(&budget, &cli, 70).await;
-        assert!(begun.elapsed() < GRACE, "hopeless waiting ends soon: {:?}", begun.elapsed());
-        tokio::time::sleep(GRACE).await;
-        let oldest = idle.remove(0);
-        tokio::spawn(async move {
-            oldest.told_to_leave().await;
-            drop(oldest);
-        });
-        assert!(budget.enter(&cli).await.is_ok());
-        let stays = tokio::time::timeout(GRACE, idle[0].told_to_leave());
-        assert!(stays.await.is_err(), "one place was needed, one was cleared");
+        assert!(budget.enter(&peer("127.0.0.1", PageOrigin::Absent)).await.is_err());
+        assert_eq!(begun.elapsed(), Duration::ZERO, "hopeless waiting ends at once");
+        idle.truncate(PLACES - 1);
+        assert!(budget.enter(&peer("127.0.0.1", PageOrigin::Absent)).await.is_ok(), "room again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn classes_share_the_places_of_an_address() {
+        let budget = PreAuthBudget::default();
+        let pages = fill(&budget, &peer("192.0.2.1", PageOrigin::Own), 70).await;
+        let foreign = fill(&budget, &peer("192.0.2.1", PageOrigin::Foreign), 70).await;
+        let programs = fill(&budget, &peer("192.0.2.1", PageOrigin::Absent), 70).await;
+        assert_eq!(pages.len() + foreign.len() + programs.len(), PLACES);
     }
 
     #[tokio::test(start_paused = true)]

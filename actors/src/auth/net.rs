@@ -1,6 +1,6 @@
 //! Addresses: blocks of them, and what kind one is.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// A block of addresses such as `10.0.0.0/8`; a lone address is a block of one.
@@ -73,13 +73,13 @@ pub fn is_tailnet(ip: IpAddr) -> bool {
     }
 }
 
-/// What counts as one stranger: an IPv4 address, or the /64 that every IPv6 household has.
+/// What counts as one stranger: an IPv4 address, the /64 that every IPv6 household has, or this machine, which may
+/// call itself by any of its loopback addresses.
 pub fn household(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V6(v6) if !v6.is_loopback() => {
-            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)))
-        }
-        other => other,
+        address if address.is_loopback() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
+        v4 => v4,
     }
 }
 
@@ -104,8 +104,11 @@ mod tests {
     }
 
     #[test]
-    fn one_ipv6_household_is_one_stranger() {
+    fn one_household_is_one_stranger() {
         let of = |text: &str| household(text.parse().unwrap());
+        for loopback in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.2"] {
+            assert_eq!(of(loopback), of("127.0.0.1"), "{loopback}");
+        }
         assert_eq!(of("2001:db8:1:2:3:4:5:6"), of("2001:db8:1:2::9"));
         assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
         assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));

@@ -55,11 +55,16 @@ impl Host {
             },
         };
         let port = match port {
-            Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => Some(port.parse().ok()?),
-            Some(_) => return None,
+            Some(port) => Some(Self::port(port)?),
             None => None,
         };
         Some((host, port))
+    }
+
+    /// A port as browsers write it: no sign, no leading zero.
+    fn port(text: &str) -> Option<u16> {
+        let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+        plain.then(|| text.parse().ok()).flatten()
     }
 
     fn name(text: &str) -> Option<Self> {
@@ -240,6 +245,8 @@ mod tests {
             "[::1]x",
             "127.0.0.1:",
             "127.0.0.1:+1",
+            "127.0.0.1:018789",
+            "[::1]:00000000018789",
             "127.0.0.1:99999",
             "user@localhost",
             "localhost:1:2",

@@ -179,17 +179,19 @@ pub(super) fn restarting() -> ErrorShape {
 
 async fn history(call: Call) -> Reply {
     let ask: HistoryAsk = call.params()?;
-    json(&History::read(&call.gateway, ask).await?.into_value())
+    History::answer(&call.gateway, ask, |page| page).await
 }
 
 async fn startup(call: Call) -> Reply {
     let ask: HistoryAsk = call.params()?;
-    let history = History::read(&call.gateway, ask).await?;
-    let info = row_of(&call.gateway, &history.session_key).await?;
-    let mut value = history.into_value();
-    value["sessionInfo"] = info;
-    value["defaults"] = defaults(&call.gateway);
-    json(&value)
+    let info = row_of(&call.gateway, &ask.session_key()?).await?;
+    let defaults = defaults(&call.gateway);
+    History::answer(&call.gateway, ask, |mut page| {
+        page["sessionInfo"] = info;
+        page["defaults"] = defaults;
+        page
+    })
+    .await
 }
 
 async fn commands(_: Call) -> Reply {

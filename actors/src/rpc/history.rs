@@ -1,11 +1,18 @@
 //! A session's messages as clients read them.
 
+use super::call::{Reply, json as text};
+use super::chat::restarting;
 use crate::Gateway;
 use crate::session_key::canonical;
 use crate::store::TranscriptRow;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tidegate_protocol::ErrorShape;
+use tokio::sync::Semaphore;
+
+/// Pages that are read and written out at a time, all connections together: each may be large, and the store's reader has others
+/// to serve.
+static WORKSHOP: Semaphore = Semaphore::const_new(2);
 
 const DEFAULT_LIMIT: usize = 200;
 const MAX_LIMIT: usize = 1000;
@@ -39,9 +46,16 @@ pub(super) struct HistoryAsk {
     _input_run_ids: Option<Vec<String>>,
 }
 
+impl HistoryAsk {
+    /// The session's key as it is stored.
+    pub(super) fn session_key(&self) -> Result<String, ErrorShape> {
+        canonical(&self.session_key)
+    }
+}
+
 /// A page of a session's messages, oldest first.
 pub(super) struct History {
-    pub(super) session_key: String,
+    session_key: String,
     session_id: Option<String>,
     messages: Vec<Value>,
     total: usize,
@@ -52,16 +66,38 @@ pub(super) struct History {
 }
 
 impl History {
-    pub(super) async fn read(gateway: &Gateway, ask: HistoryAsk) -> Result<Self, ErrorShape> {
-        let session_key = canonical(&ask.session_key)?;
+    /// Reads the page that was asked for and makes an answer of it with `finish`, off the thread that serves
+    /// connections: a page can be large, and everybody else would wait for it.
+    pub(super) async fn answer(
+        gateway: &Gateway,
+        ask: HistoryAsk,
+        finish: impl FnOnce(Value) -> Value + Send + 'static,
+    ) -> Reply {
+        let place = WORKSHOP.acquire().await.map_err(|_| restarting())?;
+        let session_key = ask.session_key()?;
         let Some(session) = gateway.store.session(&session_key).await? else {
-            return Ok(Self::empty(session_key));
+            return text(&finish(Self::empty(session_key).into_value()));
         };
         let session_id = session.session_id;
         let total = usize::try_from(gateway.store.transcript_len(&session_id).await?).unwrap_or(0);
         let limit = ask.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
+        let rows = limit.saturating_add(ask.offset.unwrap_or(0));
+        let rows = gateway.store.transcript(&session_id, rows).await?;
+        let work = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            text(&finish(Self::page(session_key, session_id, &ask, total, rows).into_value()))
+        });
+        work.await.map_err(|_| restarting())?
+    }
+
+    fn page(
+        session_key: String,
+        session_id: String,
+        ask: &HistoryAsk,
+        total: usize,
+        mut rows: Vec<TranscriptRow>,
+    ) -> Self {
         let offset = ask.offset.unwrap_or(0);
-        let mut rows = gateway.store.transcript(&session_id, limit.saturating_add(offset)).await?;
         rows.truncate(rows.len().saturating_sub(offset));
         let cursor = format!("{session_id}:{}", rows.last().map_or(0, |row| row.seq));
         let since = ask.cursor.as_deref().and_then(|cursor| seq_of(cursor, &session_id));
@@ -72,7 +108,7 @@ impl History {
             rows.into_iter().filter(|row| since.is_none_or(|seq| row.seq > seq)).map(shown).collect();
         trim(&mut messages, ask.max_bytes.or(ask.max_chars));
         let has_more = since.is_none() && messages.len() + offset < total;
-        Ok(Self {
+        Self {
             session_key,
             session_id: Some(session_id),
             messages,
@@ -80,7 +116,7 @@ impl History {
             has_more,
             delta: since.is_some(),
             cursor,
-        })
+        }
     }
 
     fn empty(session_key: String) -> Self {
@@ -95,7 +131,7 @@ impl History {
         }
     }
 
-    pub(super) fn into_value(self) -> Value {
+    fn into_value(self) -> Value {
         let mut value = json!({
             "messages": self.messages,
             "pendingInputs": {"items": [], "total": 0},
@@ -150,6 +186,9 @@ fn trim(messages: &mut Vec<Value>, limit: Option<usize>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inbound::{Inbound, Sender};
+    use crate::settings::{Settings, SettingsHandle, StatePaths};
+    use crate::store::{NewMessage, Store};
 
     #[test]
     fn the_oldest_go_first_and_the_newest_stays() {
@@ -158,5 +197,39 @@ mod tests {
         assert_eq!(messages.len(), 2);
         trim(&mut messages, Some(1));
         assert_eq!(messages, [json!("c".repeat(50))]);
+    }
+
+    #[actix::test]
+    async fn a_page_is_written_out_on_a_thread_of_its_own() {
+        let paths = StatePaths::new("unused");
+        let gateway =
+            Gateway::new(SettingsHandle::new(Settings::default(), paths), Store::temporary().unwrap());
+        let inbound = Inbound {
+            channel: "webchat".into(),
+            account: String::new(),
+            event_id: "e".into(),
+            run_id: "r".into(),
+            session_key: canonical("main").unwrap(),
+            route: None,
+            sender: Sender { id: "cli".into(), name: None, username: None, owner: true },
+            text: "hello".into(),
+            attachments: vec![],
+            received_at_ms: 0,
+            reply_context: None,
+            model: None,
+            timeout_ms: None,
+        };
+        let session = gateway.store.session_for(&inbound).await.unwrap();
+        let message = json!({"role": "user", "content": "hello"});
+        let message = NewMessage { message_id: "m".into(), run_id: None, role: "user", message };
+        gateway.store.append(&session.session_id, vec![message]).await.unwrap();
+        let here = std::thread::current().id();
+        let ask = serde_json::from_value(json!({"sessionKey": "main"})).unwrap();
+        let reply = History::answer(&gateway, ask, move |mut page| {
+            page["elsewhere"] = json!(std::thread::current().id() != here);
+            page
+        });
+        let page: Value = serde_json::from_str(reply.await.unwrap().get()).unwrap();
+        assert_eq!((&page["elsewhere"], &page["messages"][0]["content"]), (&json!(true), &json!("hello")));
     }
 }

@@ -7,6 +7,9 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 use tidegate_protocol::{ErrorShape, Role, Scope};
 
+/// Characters of an unknown method's name that the refusal repeats: more than any method has.
+const MAX_NAME: usize = 128;
+
 /// Answers a call.
 pub type Handler = fn(Call) -> LocalBoxFuture<'static, Reply>;
 
@@ -88,7 +91,9 @@ pub fn dispatch(
     call: impl FnOnce(&'static str) -> Call,
 ) -> Result<LocalBoxFuture<'static, Reply>, Refused> {
     let Some(method) = TABLE.get(method) else {
-        return Err(Refused::Error(ErrorShape::invalid(format!("unknown method: {method}"))));
+        // As much of it as helps whoever misspelt it.
+        let name: String = method.chars().take(MAX_NAME).collect();
+        return Err(Refused::Error(ErrorShape::invalid(format!("unknown method: {name}"))));
     };
     let call = call(method.name);
     let role = call.caller.role;
@@ -113,6 +118,13 @@ pub fn dispatch(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_is_short_however_long_the_name() {
+        let uncalled = |_| unreachable!("no such method");
+        let Err(Refused::Error(error)) = dispatch(&"é".repeat(200_000), uncalled) else { panic!() };
+        assert!(error.message.len() < 300, "{}", error.message.len());
+    }
 
     #[test]
     fn no_method_stands_in_the_table_twice() {

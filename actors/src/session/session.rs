@@ -2,7 +2,7 @@
 //!
 //! The socket only moves frames; this actor never waits for it, so its timers fire even when the peer stops reading.
 
-use super::open::Open;
+use super::open::{Answer, Open};
 use super::{Caller, FrameLimit, Outbound};
 use crate::Gateway;
 use crate::auth::budget::PreAuthPermit;
@@ -12,6 +12,7 @@ use crate::store::now_ms;
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, MailboxError, Message, WrapFuture,
 };
+use futures_util::{StreamExt, stream};
 use serde_json::{json, value::to_raw_value};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -23,10 +24,12 @@ use tidegate_protocol::hello::{HelloAuth, RoleToken};
 use tidegate_protocol::limits::{
     HANDSHAKE_TIMEOUT, MAX_PENDING_HANDSHAKE_FRAMES, MAX_PREAUTH_PAYLOAD, PING_INTERVAL, close,
 };
+use tokio::sync::mpsc;
+use tokio::task::coop;
 use tokio::time::Instant;
 
-/// Nothing heard for so long, not even a pong: the peer is gone.
-const SILENCE: Duration = Duration::from_secs(60);
+/// Nothing heard for so long, not even a pong: the peer is gone. At least two pings went unanswered by then.
+const SILENCE: Duration = Duration::from_secs(55);
 
 /// How long a peer may take to read the close frame before the connection is ended without it.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -53,6 +56,9 @@ pub struct Session {
     permit: Option<PreAuthPermit>,
     phase: Phase,
     last_heard: Instant,
+    /// To [`work`], as many as [`Open`] lets be in flight.
+    answers: mpsc::UnboundedSender<Answer>,
+    asked: Option<mpsc::UnboundedReceiver<Answer>>,
 }
 
 enum Phase {
@@ -75,6 +81,7 @@ impl Session {
         limit: FrameLimit,
         permit: PreAuthPermit,
     ) -> Self {
+        let (answers, asked) = mpsc::unbounded_channel();
         let challenge = Challenge { nonce: uuid::Uuid::new_v4().to_string(), ts: now_ms() };
         Self {
             gateway,
@@ -84,6 +91,20 @@ impl Session {
             permit: Some(permit),
             phase: Phase::Challenged(challenge),
             last_heard: Instant::now(),
+            answers,
+            asked: Some(asked),
+        }
+    }
+
+    /// Ends the connection when the peer has been silent for too long, and looks again when it may have been.
+    fn mind_silence(&mut self, context: &mut Context<Self>) {
+        let left = SILENCE.saturating_sub(self.last_heard.elapsed());
+        if left.is_zero() {
+            tracing::info!(conn = self.outbound.conn_id(), "peer went silent");
+            self.outbound.kill();
+            context.stop();
+        } else {
+            context.run_later(left, Self::mind_silence);
         }
     }
 
@@ -259,12 +280,21 @@ impl Session {
         };
         match open.start(request) {
             Ok(Some(answer)) => {
-                context.spawn(answer.into_actor(self));
+                // Its other end is dropped with the context only.
+                let _ = self.answers.send(answer);
             }
             Ok(None) => (),
             Err(reason) => self.close(close::POLICY, reason, context),
         }
     }
+}
+
+/// Works on requests at the same time, but begins them in the order they were sent, and goes on with them in the order
+/// that what they waited for came. A context does neither: it polls what is spawned in any order. Nor would a budget
+/// that runs out between two of them.
+async fn work(mut asked: mpsc::UnboundedReceiver<Answer>) {
+    let asked = stream::poll_fn(move |context| asked.poll_recv(context));
+    asked.for_each_concurrent(None, coop::unconstrained).await;
 }
 
 /// Whether one more frame may wait for the judgement.
@@ -287,22 +317,11 @@ impl Actor for Session {
                 session.close(close::NORMAL, "", context);
             }
         });
-        if let Some(permit) = &self.permit {
-            context.spawn(permit.told_to_leave().into_actor(self).map(|(), session, context| {
-                if matches!(session.phase, Phase::Challenged(_) | Phase::Judging { .. }) {
-                    session.close(close::POLICY, "handshake too slow for a crowded gateway", context);
-                }
-            }));
+        if let Some(asked) = self.asked.take() {
+            context.spawn(work(asked).into_actor(self));
         }
-        context.run_interval(PING_INTERVAL, |session, context| {
-            if session.last_heard.elapsed() > SILENCE {
-                tracing::info!(conn = session.outbound.conn_id(), "peer went silent");
-                session.outbound.kill();
-                context.stop();
-            } else {
-                session.outbound.ping();
-            }
-        });
+        context.run_interval(PING_INTERVAL, |session, _| session.outbound.ping());
+        self.mind_silence(context);
     }
 }
 
@@ -346,5 +365,53 @@ fn role_token((token, record): &(IssuedToken, TokenRecord)) -> RoleToken {
         role: record.role,
         scopes: record.scopes.clone(),
         issued_at_ms: record.issued_at_ms(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::budget::PreAuthBudget;
+    use crate::auth::origin::PageOrigin;
+    use crate::auth::peer::PeerClass;
+    use crate::auth::proxy::ProxyUser;
+    use crate::settings::{Settings, SettingsHandle, StatePaths};
+    use crate::store::Store;
+    use std::sync::atomic::Ordering;
+
+    #[actix::test]
+    async fn a_silent_peer_is_gone_within_a_minute_of_its_last_word_whenever_that_was() {
+        let paths = StatePaths::new("unused");
+        let gateway =
+            Gateway::new(SettingsHandle::new(Settings::default(), paths), Store::temporary().unwrap());
+        let peer = Peer {
+            addr: "127.0.0.1".parse().unwrap(),
+            class: PeerClass::DirectLocal,
+            page: PageOrigin::Absent,
+            user: ProxyUser::NotAsked,
+            origin: None,
+            host: None,
+            user_agent: None,
+        };
+        let permit = PreAuthBudget::default().enter(&peer).await.unwrap();
+        let killed = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&killed);
+        let (outbound, _outgoings) =
+            Outbound::new("c1".into(), Arc::new(move || flag.store(true, Ordering::Release)));
+        let mut session = Session::new(gateway, peer, outbound, FrameLimit::default(), permit);
+        // Neither in a handshake nor in need of a caller.
+        session.phase = Phase::Closing;
+        tokio::time::pause();
+        session.last_heard = Instant::now();
+        let session = session.start();
+        // Just too late for one look of a clock that looks with the pings.
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_secs(31)).await;
+            session.send(FromSocket::Alive).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_secs(50)).await;
+        assert!(!killed.load(Ordering::Acquire), "two pings may go unanswered");
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!(killed.load(Ordering::Acquire), "a minute of silence");
     }
 }
