@@ -23,7 +23,7 @@ pub struct Peer {
 /// How the request reached us.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PeerClass {
-    /// From this machine, meant for a loopback name, and by nothing that passes requests on.
+    /// From this machine, meant for a loopback name, with no header but those that clients send by themselves.
     DirectLocal,
     DirectRemote,
     /// Through a proxy that the owner trusts to name the client.
@@ -121,7 +121,7 @@ pub fn classify(
         let trusted = policy.trusted_proxies.iter().any(|trusted| trusted.contains(from));
         let client = if trusted { proxy::client_address(head, policy) } else { None };
         (client.ok_or(HttpRefusal::ProxyAttributionRequired)?, PeerClass::Proxied { hop: from })
-    } else if from.is_loopback() && origin::host_is_loopback(head, local) {
+    } else if from.is_loopback() && origin::host_is_loopback(head, local) && !proxy::is_doubtful(head) {
         (from, PeerClass::DirectLocal)
     } else {
         (from, PeerClass::DirectRemote)
@@ -239,13 +239,47 @@ mod tests {
             "X-Cluster-Client-IP",
             "cdn-loop",
             "x-ngrok-id",
+            "X_Forwarded_For",
+            "Forwarded-For",
+            "HTTP_X_FORWARDED_FOR",
+            "WL-Proxy-Client-IP",
+            "X-Originating-IP",
+            "X-Remote-User",
+            "Front-End-Https",
+            "X-Real-Port",
+            "Oxy-Client-Ip",
+            "X-Gateway-Host",
         ] {
             for from in ["127.0.0.1", "203.0.113.1"] {
                 let refused = asked(&policy, from, &[(name, "127.0.0.1")]).unwrap_err();
                 assert_eq!(refused, HttpRefusal::ProxyAttributionRequired, "{name}");
             }
         }
-        assert!(class(&policy, "127.0.0.1", &[("x-openclaw-scopes", "operator.admin")]).is_some());
+    }
+
+    #[test]
+    fn a_header_that_no_client_sends_by_itself_makes_the_sender_remote() {
+        let policy = policy(&[]);
+        for name in
+            ["X-Request-Id", "X-B3-TraceId", "SSL-Client-Cert", "Device-Stock-UA", "x_openclaw_scopes"]
+        {
+            let class = class(&policy, "127.0.0.1", &[(name, "1")]);
+            assert_eq!(class, Some(PeerClass::DirectRemote), "{name}");
+        }
+        for name in [
+            "Sec-WebSocket-Extensions",
+            "Sec-GPC",
+            "Accept-Language",
+            "User-Agent",
+            "Cookie",
+            "Authorization",
+            "Content-Length",
+            "Traceparent",
+            "x-openclaw-scopes",
+        ] {
+            let class = class(&policy, "127.0.0.1", &[(name, "1")]);
+            assert_eq!(class, Some(PeerClass::DirectLocal), "{name}");
+        }
     }
 
     #[test]
