@@ -74,3 +74,28 @@ async fn what_was_approved_runs_once_and_nothing_else() {
 
     assert_eq!(code(&mut caller, run(&node.id(), &id, json!({}))).await, "APPROVAL_REQUIRED");
 }
+
+#[actix_web::test]
+async fn the_gateways_helper_may_ask_on_one_socket_and_run_on_the_next() {
+    let gateway = Gateway::start().await;
+    let mut node = Node::approved(&gateway, COMMANDS).await;
+    let helper = |scopes: &'static [&'static str]| {
+        let (connect, port) = (Connect::backend().token(TOKEN).scopes(scopes), gateway.port);
+        async move { connect.to(port).await.session() }
+    };
+    let mut asker = helper(&["operator.approvals"]).await;
+    let id = approve_id(&gateway, &mut asker, &node.id()).await;
+    drop(asker);
+    let run = || run(&node.id(), &id, json!({}));
+    let mut writer = helper(&["operator.write"]).await;
+    let refused = writer.refused("node.invoke", run()).await;
+    assert_eq!(refused["details"]["code"], "APPROVAL_CLIENT_MISMATCH", "it may not approve");
+    let mut owner = gateway.operator().await;
+    let refused = owner.refused("node.invoke", run()).await;
+    assert_eq!(refused["details"]["code"], "APPROVAL_CLIENT_MISMATCH", "it is no helper");
+    let mut runner = helper(&["operator.write", "operator.approvals"]).await;
+    let invocation = run();
+    runner.ask("node.invoke", invocation).await;
+    let request = node.request().await;
+    assert!(request["paramsJSON"].as_str().unwrap().contains("/usr/bin/id"));
+}

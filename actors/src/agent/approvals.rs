@@ -10,6 +10,7 @@ mod tests;
 
 use crate::events::Audience;
 use crate::gateway::Gateway;
+use crate::nodes::InvokeOrigin;
 use crate::store::now_ms;
 use entry::{Entry, same_env};
 use serde::Serialize;
@@ -101,8 +102,24 @@ pub struct Question {
 pub enum Asker {
     /// A run of the agent.
     Run(String),
-    /// An operator: the paired device, or `None` for holders of the shared secret.
-    Operator { device: Option<String> },
+    /// A paired device, over whatever connection.
+    Device(String),
+    /// The gateway's own helpers on this machine: they open a socket for each request, and may approve themselves.
+    Helpers,
+    /// One connection: holders of the shared secret without a device are told apart by nothing else.
+    Connection(String),
+}
+
+impl Asker {
+    /// Whoever a node is called for.
+    pub fn of(origin: &InvokeOrigin) -> Self {
+        match origin {
+            InvokeOrigin::Agent { run_id } => Self::Run(run_id.clone()),
+            InvokeOrigin::Operator { device: Some(device), .. } => Self::Device(device.clone()),
+            InvokeOrigin::Operator { approving_helper: true, .. } | InvokeOrigin::Gateway => Self::Helpers,
+            InvokeOrigin::Operator { conn_id, .. } => Self::Connection(conn_id.clone()),
+        }
+    }
 }
 
 /// Why a question was not put.
@@ -259,7 +276,7 @@ impl Approvals {
         }
         match (&question.asker, claim.asker) {
             (ours, theirs) if ours == theirs => {}
-            (Asker::Operator { .. }, Asker::Operator { .. }) => return Err(NotUsable::OtherDevice),
+            (Asker::Device(_), _) => return Err(NotUsable::OtherDevice),
             _ => return Err(NotUsable::OtherClient),
         }
         if !same_env(question.env.as_ref(), claim.env) {

@@ -1,16 +1,12 @@
 //! How the node registry asks whether a run was approved.
 
 use super::{Approvals, Asker, Claim, NotUsable, Question};
-use crate::nodes::{ApprovalClaim, ApprovedRun, ExecApprovals, InvokeOrigin, Later, RunRefused};
+use crate::nodes::{ApprovalClaim, ApprovedRun, ExecApprovals, Later, RunRefused};
 use serde_json::{Map, Value, json};
 
 impl ExecApprovals for Approvals {
     fn consume(&self, claim: ApprovalClaim) -> Later<Result<ApprovedRun, RunRefused>> {
-        let asker = match &claim.origin {
-            InvokeOrigin::Agent { run_id } => Asker::Run(run_id.clone()),
-            InvokeOrigin::Operator { device, .. } => Asker::Operator { device: device.clone() },
-            InvokeOrigin::Gateway => Asker::Operator { device: None },
-        };
+        let asker = Asker::of(&claim.origin);
         let env = claim.params.get("env");
         let used = self.consume(Claim { id: &claim.run_id, node_id: &claim.node_id, env, asker: &asker });
         let answer = match used {
