@@ -192,6 +192,8 @@ pub struct Claim<'a> {
 /// The one who waits for an answer.
 pub struct Waiting {
     pub id: String,
+    /// What people are shown.
+    pub command: String,
     created: i64,
     expires: i64,
     news: watch::Receiver<Option<Verdict>>,
@@ -202,9 +204,11 @@ impl Approvals {
     ///
     /// # Errors
     /// When it can't be shown or too many are open.
-    pub fn ask(&self, gateway: &Gateway, question: Question) -> Result<Waiting, NotAsked> {
+    pub fn ask(&self, gateway: &Gateway, mut question: Question) -> Result<Waiting, NotAsked> {
         let argv = entry::argv(&question.plan).ok_or(NotAsked::NoProgram)?;
-        if entry::command_text(&argv).len() > MAX_SHOWN {
+        entry::tell_truth(&mut question.plan, &argv);
+        let command = entry::command_text(&argv);
+        if command.len() > MAX_SHOWN {
             return Err(NotAsked::TooLong);
         }
         let id = question.id.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
@@ -226,7 +230,7 @@ impl Approvals {
         }
         gateway.broadcast("exec.approval.requested", &requested, Audience::Scope(Scope::Approvals));
         tell_session(gateway, session);
-        Ok(Waiting { id, created, expires, news: listener })
+        Ok(Waiting { id, command, created, expires, news: listener })
     }
 
     /// Takes a person's answer. The same answer again is fine.
@@ -322,6 +326,7 @@ impl Approvals {
         let entry = entries.get(id)?;
         Some(Waiting {
             id: id.to_owned(),
+            command: entry.text(),
             created: entry.created,
             expires: entry.expires,
             news: entry.news.subscribe(),

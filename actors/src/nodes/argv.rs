@@ -163,7 +163,7 @@ fn same_plan(argv: &[String], plan: Option<&Value>) -> Result<(), RunRefused> {
 }
 
 /// The script of a plain `sh -c SCRIPT`: nothing before the shell, nothing after the script.
-fn shell_text(argv: &[String]) -> Option<&str> {
+pub fn shell_text(argv: &[String]) -> Option<&str> {
     let [shell, flags, script] = argv else { return None };
     let name = shell.rsplit('/').next().unwrap_or_default();
     let runs_text = flags.strip_prefix('-').is_some_and(|letters| {

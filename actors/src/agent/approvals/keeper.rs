@@ -26,9 +26,8 @@ fn refused(why: NotUsable, run_id: String) -> RunRefused {
 /// The plan as it was approved, whatever the caller wrote.
 fn approved_params(question: &Question) -> Map<String, Value> {
     let plan = &question.plan;
-    let preview = &plan["commandPreview"];
-    let is_shell_text = plan["argv"].as_array().is_some_and(|argv| argv.len() == 3 && argv[2] == *preview);
-    let raw = if is_shell_text { preview } else { &plan["commandText"] };
+    let raw = Some(&plan["commandPreview"]).filter(|preview| !preview.is_null());
+    let raw = raw.unwrap_or(&plan["commandText"]);
     let mut params = Map::new();
     params.insert("command".to_owned(), plan["argv"].clone());
     params.insert("rawCommand".to_owned(), raw.clone());
