@@ -14,6 +14,7 @@ pub mod hello;
 pub mod limits;
 pub mod params;
 pub mod scope;
+mod strict;
 
 pub use error::{ErrorCode, ErrorShape};
 pub use scope::{Role, Scope, Scopes};

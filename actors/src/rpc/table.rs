@@ -5,7 +5,7 @@ use super::{families, pace};
 use futures_util::future::LocalBoxFuture;
 use std::collections::HashMap;
 use std::sync::LazyLock;
-use tidegate_protocol::{ErrorShape, Role, Scope};
+use tidegate_protocol::{ErrorShape, Role, Scope, params};
 
 /// Answers a call.
 pub type Handler = fn(Call) -> LocalBoxFuture<'static, Reply>;
@@ -104,6 +104,7 @@ pub fn dispatch(
             return Err(Refused::Role(ErrorShape::invalid(format!("unauthorized role: {role}"))));
         }
     }
+    params::check_object(method.name, call.raw()).map_err(Refused::Error)?;
     if method.paced {
         pace::count_change(method.name, call.caller.peer).map_err(Refused::Error)?;
     }
