@@ -1,7 +1,7 @@
 //! Who a request comes from: this machine's owner, somebody direct, or somebody behind a proxy that is believed.
 
 use super::head::{RequestHead, Single};
-use super::origin::{self, PageOrigin};
+use super::origin::{self, PageOrigin, WebOrigin};
 use super::policy::AuthPolicy;
 use super::proxy::{self, ProxyUser};
 use std::net::{IpAddr, SocketAddr};
@@ -94,6 +94,18 @@ impl Peer {
     pub fn may_see_details(&self) -> bool {
         self.is_direct_local()
             && matches!(self.page, PageOrigin::Absent | PageOrigin::Own | PageOrigin::Allowed)
+    }
+
+    /// The page whose guesses are counted together, if there is one. The gateway's own pages have several names, and
+    /// so has a page of this machine: each is one page, lest every name bring guesses of its own.
+    pub fn guessing_page(&self) -> Option<String> {
+        let text = self.origin.as_deref()?;
+        Some(match WebOrigin::parse(text) {
+            _ if self.page == PageOrigin::Own => "ours".to_owned(),
+            Some(origin) if origin.host.is_loopback() => "ours".to_owned(),
+            Some(origin) => format!("{origin:?}"),
+            None => text.to_owned(),
+        })
     }
 
     pub fn socket_class(&self) -> SocketClass {
@@ -317,6 +329,29 @@ mod tests {
         let lenient = AuthPolicy { allow_real_ip: true, ..strict };
         assert_eq!(asked(&lenient, "127.0.0.1", &real_ip).unwrap().addr.to_string(), "203.0.113.9");
         assert!(asked(&lenient, "127.0.0.1", &[("x-real-ip", "127.0.0.1")]).is_err());
+    }
+
+    #[test]
+    fn a_page_is_one_guesser_by_whatever_name() {
+        let mut policy = policy(&[]);
+        policy.allowed_origins =
+            AllowedOrigins::from_settings(["https://gw.example", "https://other.example"]);
+        let page = |origin: &str| {
+            asked(&policy, "127.0.0.1", &[("origin", origin)]).unwrap().guessing_page().unwrap()
+        };
+        let own = page("http://127.0.0.1:18789");
+        for name in [
+            "http://localhost:18789",
+            "http://[::1]:18789",
+            "HTTP://LOCALHOST:18789",
+            "http://127.9.9.9:18789",
+        ] {
+            assert_eq!(page(name), own, "{name}");
+        }
+        assert_eq!(page("https://GW.example:443"), page("https://gw.example"));
+        assert_ne!(page("https://gw.example"), page("https://other.example"));
+        assert_ne!(page("https://gw.example"), own);
+        assert_eq!(asked(&policy, "127.0.0.1", &[]).unwrap().guessing_page(), None);
     }
 
     #[test]
