@@ -101,7 +101,7 @@ impl std::fmt::Debug for ConnectAuth {
 impl ConnectParams {
     /// Reads and checks the params of a `connect` request.
     pub fn parse(raw: Option<&RawValue>) -> Result<Self, ErrorShape> {
-        let parsed: Self = params::parse("connect", raw)?;
+        let parsed: Self = params::parse_without_nulls("connect", raw)?;
         let strings = [
             ("/client/version", Some(parsed.client.version.as_str())),
             ("/client/platform", Some(parsed.client.platform.as_str())),
@@ -162,6 +162,30 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(parse(text).unwrap_err().message, format!("invalid connect params: {expected}"));
         }
+    }
+
+    #[test]
+    fn what_should_be_an_object_is_one_and_nothing_is_null() {
+        let connect = |field: &str| {
+            let client = r#"{"id":"cli","version":"1","platform":"x","mode":"cli"}"#;
+            parse(&format!(r#"{{"minProtocol":4,"maxProtocol":4,"client":{client},{field}}}"#))
+        };
+        for (field, expected) in [
+            (r#""auth":["secret"]"#, "at /auth: must be object"),
+            (r#""auth":null"#, "at /auth: must be object"),
+            (r#""auth":true"#, "at /auth: must be object"),
+            (r#""auth":{"token":null}"#, "at /auth/token: must be string"),
+            (r#""device":["id","key","signature",1,"nonce"]"#, "at /device: must be object"),
+            (r#""device":null"#, "at /device: must be object"),
+            (r#""role":null"#, "at /role: must be string"),
+            (r#""scopes":null"#, "at /scopes: must be array"),
+            (r#""permissions":[]"#, "at /permissions: must be object"),
+        ] {
+            let refused = connect(field).unwrap_err().message;
+            assert_eq!(refused, format!("invalid connect params: {expected}"), "{field}");
+        }
+        assert!(connect(r#""auth":{"token":"secret"},"role":"operator""#).is_ok());
+        assert!(parse(r#"[4,4,{"id":"cli"}]"#).unwrap_err().message.ends_with("at root: must be object"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod limits;
 pub mod params;
 pub mod scope;
 pub mod setup_code;
+mod strict;
 
 pub use error::{ErrorCode, ErrorShape};
 pub use scope::{Role, Scope, Scopes};

@@ -1,16 +1,38 @@
 //! Typed parameters out of raw JSON, with errors that name the place.
 
 use crate::error::ErrorShape;
+use crate::strict::{Nulls, Strict};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_path_to_error::{Path, Segment};
 
-/// Reads the params of `method`; absent or `null` params count as `{}`.
+/// Reads the params of `method`; absent or `null` params count as `{}`, and so does each field that may be absent.
 pub fn parse<T: DeserializeOwned>(method: &str, raw: Option<&RawValue>) -> Result<T, ErrorShape> {
+    read(method, raw, Nulls::AreAbsent)
+}
+
+/// As [`parse`], for params of which no field may be `null`.
+pub(crate) fn parse_without_nulls<T: DeserializeOwned>(
+    method: &str,
+    raw: Option<&RawValue>,
+) -> Result<T, ErrorShape> {
+    read(method, raw, Nulls::AreValues)
+}
+
+/// Checks that there are no params, or `null`, or an object: nothing else is ever right.
+pub fn check_object(method: &str, raw: Option<&RawValue>) -> Result<(), ErrorShape> {
+    match raw.map(RawValue::get) {
+        None | Some("null") => Ok(()),
+        Some(text) if text.starts_with('{') => Ok(()),
+        Some(_) => Err(invalid(method, "root", "must be object")),
+    }
+}
+
+fn read<T: DeserializeOwned>(method: &str, raw: Option<&RawValue>, nulls: Nulls) -> Result<T, ErrorShape> {
     let text = raw.map_or("{}", RawValue::get);
     let text = if text == "null" { "{}" } else { text };
     let mut reader = serde_json::Deserializer::from_str(text);
-    serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+    serde_path_to_error::deserialize(Strict::new(&mut reader, nulls)).map_err(|error| {
         let place = pointer(error.path());
         ErrorShape::invalid(format!(
             "invalid {method} params: {}",
@@ -121,6 +143,56 @@ mod tests {
             message(r#"{"sessionKey":"a","tags":["b",1]}"#),
             "invalid x params: at /tags/1: must be string"
         );
+    }
+
+    #[test]
+    fn nothing_but_an_object_is_an_object() {
+        #[derive(Debug, Deserialize)]
+        struct Nested {
+            #[serde(default)]
+            first: Option<String>,
+            #[serde(default)]
+            inner: Option<Box<Nested>>,
+            #[serde(default)]
+            list: Vec<Nested>,
+            #[serde(default)]
+            raw: Option<Box<RawValue>>,
+            #[serde(default)]
+            any: Option<serde_json::Value>,
+        }
+        let read = |text: &str, nulls| {
+            let raw = RawValue::from_string(text.to_owned()).unwrap();
+            super::read::<Nested>("x", Some(&raw), nulls).map_err(|error| error.message)
+        };
+        for (text, place) in [
+            (r#"["a"]"#, "root"),
+            ("[]", "root"),
+            (r#""a""#, "root"),
+            ("7", "root"),
+            (r#"{"inner":["a"]}"#, "/inner"),
+            (r#"{"inner":{"inner":[]}}"#, "/inner/inner"),
+            (r#"{"list":[{},["a"]]}"#, "/list/1"),
+        ] {
+            let expected = format!("invalid x params: at {place}: must be object");
+            assert_eq!(read(text, Nulls::AreAbsent).unwrap_err(), expected, "{text}");
+        }
+        let nulls = r#"{"first":null,"inner":null}"#;
+        assert!(read(nulls, Nulls::AreAbsent).is_ok());
+        let refused = read(nulls, Nulls::AreValues).unwrap_err();
+        assert_eq!(refused, "invalid x params: at /first: must be string");
+        let refused = read(r#"{"inner":null}"#, Nulls::AreValues).unwrap_err();
+        assert_eq!(refused, "invalid x params: at /inner: must be object");
+        let all = r#"{"first":"a","inner":{"first":"b"},"list":[{}],"raw":[1],"any":[null]}"#;
+        for nulls in [Nulls::AreAbsent, Nulls::AreValues] {
+            let all = read(all, nulls).unwrap();
+            assert_eq!(all.list.len(), 1);
+            assert_eq!(all.inner.unwrap().first.as_deref(), Some("b"));
+            assert_eq!((all.raw.unwrap().get(), all.any.unwrap().to_string().as_str()), ("[1]", "[null]"));
+        }
+        for (text, ok) in [("{}", true), ("null", true), ("[]", false), ("\"{}\"", false), ("true", false)] {
+            let raw = RawValue::from_string(text.to_owned()).unwrap();
+            assert_eq!(check_object("x", Some(&raw)).is_ok(), ok, "{text}");
+        }
     }
 
     #[test]

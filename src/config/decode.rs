@@ -8,8 +8,13 @@ use super::{layers::is_plain, redact::is_sensitive};
 
 /// The settings, and keys that nobody here reads.
 pub(super) fn decode(tree: &Value) -> Result<(Settings, Vec<String>), ConfigIssue> {
+    if let Some(path) = tree.pointer("/gateway/auth").and_then(|auth| null_in(auth, "gateway.auth")) {
+        let message = "invalid type: null; remove the key to leave it unset".to_owned();
+        return Err(ConfigIssue { path, message });
+    }
     let mut unknown = Vec::new();
-    let mut note = |path: serde_ignored::Path<'_>| unknown.push(path.to_string());
+    // It writes `?` for a key that may be absent.
+    let mut note = |path: serde_ignored::Path<'_>| unknown.push(path.to_string().replace(".?", ""));
     let mut track = serde_path_to_error::Track::new();
     let deserializer = serde_path_to_error::Deserializer::new(tree, &mut track);
     let settings = Settings::deserialize(serde_ignored::Deserializer::new(deserializer, &mut note));
@@ -19,6 +24,18 @@ pub(super) fn decode(tree: &Value) -> Result<(Settings, Vec<String>), ConfigIssu
             let path = track.path().to_string();
             Err(ConfigIssue { message: explain(&path, &error.to_string()), path })
         }
+    }
+}
+
+/// The path of a `null`. Elsewhere it counts as nothing; what guards the door is either set or left out.
+fn null_in(value: &Value, path: &str) -> Option<String> {
+    match value {
+        Value::Null => Some(path.to_owned()),
+        Value::Object(map) => map.iter().find_map(|(key, value)| null_in(value, &format!("{path}.{key}"))),
+        Value::Array(items) => {
+            items.iter().enumerate().find_map(|(at, value)| null_in(value, &format!("{path}[{at}]")))
+        }
+        _ => None,
     }
 }
 
@@ -60,6 +77,10 @@ mod tests {
         let expected =
             "gateway.port: invalid type: string \"18789\", expected a whole number from 0 to 65535";
         assert_eq!(text, expected);
+        for auth in [json!(null), json!({"mode": null}), json!({"rateLimit": {"windowMs": null}})] {
+            let issue = decode(&json!({"gateway": {"auth": auth, "port": null}})).unwrap_err();
+            assert!(issue.path.starts_with("gateway.auth") && issue.message.contains("null"), "{issue}");
+        }
         let issue = decode(&json!({"gateway": {"auth": {"mode": "open"}}})).unwrap_err();
         assert_eq!(issue.path, "gateway.auth.mode");
         assert!(issue.message.contains("`trusted-proxy`"), "{issue}");

@@ -15,6 +15,7 @@ mod place;
 pub mod private;
 mod redact;
 mod rules;
+mod strays;
 mod substitute;
 pub mod token;
 

@@ -8,11 +8,7 @@ use tidegate_actors::settings::{
     gateway::{Bind, GatewayMode, TailscaleMode, custom_address},
 };
 
-use super::ConfigError;
-
-/// Texts that stand where a secret should be: a script's empty variable, a manual's example.
-const NO_SECRETS: [&str; 8] =
-    ["undefined", "null", "none", "your-token", "your-password", "change-me", "changeme", "replace-me"];
+use super::{ConfigError, strays};
 
 /// Keys that restrict somebody and that this version doesn't act on.
 const NOT_ENFORCED: [&str; 2] = ["gateway.roles", "gateway.auth.trustedProxy.deviceAutoApprove"];
@@ -27,12 +23,17 @@ pub(super) fn check(settings: &Settings, unknown: &[String]) -> Result<(), Confi
     if let Some(key) = NOT_ENFORCED.iter().find(|key| unknown.iter().any(|have| have == *key)) {
         return refuse(format!("{key} is not supported by this version: remove it"));
     }
+    if let Some(why) = strays::dangerous(unknown) {
+        return refuse(why);
+    }
+    webhook(settings, unknown)?;
     served(gateway)?;
     real_secret(gateway.auth.token.as_ref(), "gateway.auth.token", "OPENCLAW_GATEWAY_TOKEN")?;
     real_secret(gateway.auth.password.as_ref(), "gateway.auth.password", "OPENCLAW_GATEWAY_PASSWORD")?;
     auth(gateway)?;
     listening(gateway)?;
     addresses("gateway.trustedProxies", &gateway.trusted_proxies)?;
+    origins(gateway)?;
     let pairing = &gateway.nodes.pairing;
     addresses("gateway.nodes.pairing.autoApproveCidrs", &pairing.auto_approve_cidrs)?;
     addresses("gateway.nodes.pairing.sshVerify.cidrs", &pairing.ssh_verify.cidrs)
@@ -73,8 +74,7 @@ fn served(gateway: &GatewaySettings) -> Result<(), ConfigError> {
 
 fn real_secret(secret: Option<&Secret>, key: &str, variable: &str) -> Result<(), ConfigError> {
     let Some(secret) = secret else { return Ok(()) };
-    let text = secret.expose().trim();
-    if text.is_empty() || NO_SECRETS.iter().any(|word| text.eq_ignore_ascii_case(word)) {
+    if secret.is_placeholder() {
         return refuse(format!("{key} holds no real secret: set {key} or {variable} to a long random text"));
     }
     Ok(())
@@ -111,10 +111,29 @@ fn trusted_proxy(gateway: &GatewaySettings) -> Result<(), ConfigError> {
             "gateway.auth.mode \"trusted-proxy\" needs the proxy's address in gateway.trustedProxies",
         );
     }
-    if gateway.trusted_proxies.iter().any(|range| range.ends_with("/0")) {
-        return refuse("gateway.trustedProxies must not trust every address: list the proxy's own");
+    Ok(())
+}
+
+/// With a wildcard every page on the web would be one that the owner listed.
+fn origins(gateway: &GatewaySettings) -> Result<(), ConfigError> {
+    if gateway.control_ui.allowed_origins.iter().any(|origin| origin.contains('*')) {
+        return refuse(
+            "gateway.controlUi.allowedOrigins must not hold a wildcard: list each origin, as https://control.example",
+        );
     }
     Ok(())
+}
+
+/// Telegram's webhooks are not served here, and to poll instead would take the bot away from whoever serves them.
+fn webhook(settings: &Settings, unknown: &[String]) -> Result<(), ConfigError> {
+    let on = settings.channels.telegram.as_ref().is_some_and(|telegram| telegram.enabled != Some(false));
+    let of_telegram = |key: &&String| key.starts_with("channels.telegram.") && key.ends_with(".webhookUrl");
+    match unknown.iter().find(of_telegram).filter(|_| on) {
+        Some(key) => refuse(format!(
+            "{key} is not supported by this version: remove it, and the bot polls for updates"
+        )),
+        None => Ok(()),
+    }
 }
 
 fn listening(gateway: &GatewaySettings) -> Result<(), ConfigError> {
@@ -147,6 +166,11 @@ fn addresses(key: &str, entries: &[String]) -> Result<(), ConfigError> {
             .is_some_and(|(address, bits)| bits <= if address.is_ipv4() { 32 } else { 128 });
         if !fits {
             return refuse(format!("{key}: `{entry}` is neither an address nor a range such as 10.0.0.0/8"));
+        }
+        if entry.contains('/') && bits == Some(0) {
+            return refuse(format!(
+                "{key} must not hold every address as `{entry}` does: list those that are meant"
+            ));
         }
     }
     Ok(())
@@ -205,12 +229,43 @@ mod tests {
             (json!({"mode": "remote"}), "local"),
             (json!({"roles": {"default": "guest"}}), "gateway.roles"),
             (json!({"trustedProxies": ["10.0.0.0/33"]}), "neither an address"),
+            (json!({"trustedProxies": ["0.0.0.0/0"]}), "every address"),
+            (json!({"trustedProxies": ["10.0.0.1", " ::/00 "]}), "every address"),
+            (json!({"auth": {"token": "${TOKEN}"}}), "no real secret"),
+            (json!({"auth": {"token": "your-token-here"}}), "no real secret"),
+            (json!({"auth": {"mode": "password", "password": "secret"}}), "no real secret"),
+            (json!({"auth": {"tokn": "a-real-token"}}), "did you mean gateway.auth.token?"),
+            (json!({"authh": {"token": "a-real-token"}}), "did you mean gateway.auth?"),
+            (
+                json!({"auth": {"trustedProxy": {"userHeader": "u", "allowUser": ["me"]}}}),
+                "did you mean gateway.auth.trustedProxy.allowUsers?",
+            ),
+            (
+                json!({"auth": {"trustedProxy": {"userHeader": "u", "deviceAutoApprove": {"enabled": true}}}}),
+                "deviceAutoApprove is not supported",
+            ),
+            (json!({"controlUi": {"allowedOrigins": ["*"]}}), "allowedOrigins"),
+            (json!({"controlUi": {"allowedOrigins": ["https://*.example"]}}), "allowedOrigins"),
         ];
         for (gateway, expected) in refused {
             let why = refusal(gateway.clone()).unwrap_or_else(|| panic!("started: {gateway}"));
             assert!(why.contains(expected), "{gateway}: {why}");
             assert!(!why.contains('\n'));
         }
+    }
+
+    #[test]
+    fn a_telegram_webhook_is_not_quietly_polled_instead() {
+        let refusal = |telegram: Value| {
+            let (settings, unknown) = decode(&json!({"channels": {"telegram": telegram}})).unwrap();
+            check(&settings, &unknown).err().map(|error| error.to_string())
+        };
+        let why = refusal(json!({"botToken": "1:a", "webhookUrl": "https://x/y", "webhookSecret": "s"}));
+        assert!(why.unwrap().starts_with("channels.telegram.webhookUrl is not supported"));
+        let why = refusal(json!({"accounts": {"b": {"botToken": "1:a", "webhookUrl": "https://x/y"}}}));
+        assert!(why.unwrap().starts_with("channels.telegram.accounts.b.webhookUrl"));
+        assert_eq!(refusal(json!({"enabled": false, "webhookUrl": "https://x/y"})), None);
+        assert_eq!(refusal(json!({"botToken": "1:a", "webhookPath": "/y"})), None);
     }
 
     #[test]
@@ -225,6 +280,8 @@ mod tests {
             json!({"bind": "lan", "auth": {"password": "some-long-password"}}),
             json!({"tailscale": {"mode": "serve"}}),
             json!({"tailscale": {"mode": "funnel"}, "auth": {"password": "some-long-password"}}),
+            json!({"auth": {"trustedProxy": {"userHeader": "u", "cloudflareAccessOidc": {"issuer": "i"}}}}),
+            json!({"controlUi": {"allowedOrigins": ["https://gw.example"]}, "http": {"endpoints": {}}}),
             json!({"trustedProxies": ["10.0.0.1", "fd00::/8"],
                 "auth": {"mode": "trusted-proxy", "trustedProxy": {"userHeader": "x-user"}}}),
         ];

@@ -114,6 +114,9 @@ async fn an_operators_approval_is_bound_to_its_plan_and_used_once() {
     let other_env = asker.refused("node.invoke", run(Some(json!({"LD_PRELOAD": "x"})))).await;
     assert_eq!(other_env["details"]["code"], "APPROVAL_ENV_MISMATCH");
 
+    let not_theirs = owner.refused("node.invoke", run(None)).await;
+    assert_eq!(not_theirs["details"]["code"], "APPROVAL_CLIENT_MISMATCH", "another connection used it");
+
     let invocation = run(None);
     let invoked = asker.ask("node.invoke", invocation).await;
     let sent = node.request().await;

@@ -359,6 +359,9 @@ async fn wrong_secrets_from_a_page_are_limited_and_the_owner_still_gets_in() {
     assert!(limited, "thirteen guesses from a page and no limit");
     let refused = guess(TOKEN).over(&upgrade).await.refusal();
     assert_eq!(refused.detail(), "AUTH_RATE_LIMITED", "{refused:?}");
+    let same_page = Upgrade::to(gateway.port).origin(&format!("http://localhost:{}", gateway.port));
+    let refused = guess(TOKEN).over(&same_page).await.refusal();
+    assert_eq!(refused.detail(), "AUTH_RATE_LIMITED", "another name of the same page: {refused:?}");
     Connect::cli().token(TOKEN).to(gateway.port).await.session();
 }
 

@@ -174,6 +174,12 @@ async fn wrong_types_in_connect_params_are_refused() {
         good().set("/auth/token", json!(["secret"])),
         good().set("/device", json!({})),
         good().set("/role", json!(7)),
+        good().set("/role", Value::Null),
+        good().set("/auth", json!([TOKEN])),
+        good().set("/auth", Value::Null),
+        good().set("/auth/token", Value::Null),
+        good().set("/device", Value::Null),
+        good().set("/client", json!(["cli", "2026.9.6", "linux", "cli"])),
     ];
     for connect in cases {
         let refused = connect.to(gateway.port).await.refusal();
@@ -278,6 +284,24 @@ async fn null_or_missing_params_are_an_empty_object() {
         let id = frame["id"].as_str().unwrap();
         assert_eq!(socket.answer(id).await.unwrap()["nodes"], json!([]));
     }
+}
+
+#[actix_web::test]
+async fn params_that_are_no_object_are_refused_by_every_method() {
+    let gateway = Gateway::start().await;
+    let mut session = gateway.operator().await;
+    for method in
+        ["health", "status", "config.get", "chat.history", "sessions.list", "node.list", "device.pair.list"]
+    {
+        for params in [json!(["main"]), json!([]), json!("main"), json!(7), json!(true)] {
+            let refused = session.refused(method, params.clone()).await;
+            let expected = format!("invalid {method} params: at root: must be object");
+            assert_eq!(refused["message"], expected, "{params}");
+        }
+    }
+    let nested = json!({"sessionKey": "main", "message": "x", "idempotencyKey": "k", "attachments": [["image", "image/png"]]});
+    let refused = session.refused("chat.send", nested).await;
+    assert_eq!(refused["message"], "invalid chat.send params: at /attachments/0: must be object");
 }
 
 #[actix_web::test]

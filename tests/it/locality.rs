@@ -25,6 +25,18 @@ const PROXY_HEADERS: &[(&str, &str)] = &[
     ("Tailscale-User-Login", "owner@example.com"),
     ("Tailscale-User-Name", "Owner"),
     ("Tailscale-Funnel-Request", "?1"),
+    ("X_Forwarded_For", "203.0.113.9"),
+    ("Forwarded-For", "203.0.113.9"),
+    ("WL-Proxy-Client-IP", "203.0.113.9"),
+    ("X-Originating-IP", "203.0.113.9"),
+    ("X-Remote-User", "owner"),
+    ("Front-End-Https", "on"),
+    ("X-Real-Port", "443"),
+    ("Oxy-Client-Ip", "203.0.113.9"),
+    ("X-Gateway-Host", "gw.example"),
+    // Nothing that is known, but no client sends it by itself.
+    ("X-Request-Id", "0123456789abcdef"),
+    ("Some-Tunnel", "1"),
 ];
 
 fn clients() -> Vec<Connect<'static>> {

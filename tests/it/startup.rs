@@ -80,6 +80,22 @@ async fn an_open_or_senseless_configuration_does_not_start() {
             "gateway.auth.password",
         ),
         ("unknown auth mode", auth(json!({"mode": "open"})), "gateway.auth.mode"),
+        ("auth mode null", auth(json!({"mode": null})), "gateway.auth.mode"),
+        ("a slip in auth", auth(json!({"tokn": "a-token-of-its-own"})), "did you mean gateway.auth.token"),
+        ("a slip beside auth", json!({"gateway": {"authh": {"mode": "none"}}}), "did you mean gateway.auth"),
+        ("password of the manual", auth(json!({"password": "<password>"})), "gateway.auth.password"),
+        ("every proxy", json!({"gateway": {"trustedProxies": ["0.0.0.0/0"]}}), "gateway.trustedProxies"),
+        ("every IPv6 proxy", json!({"gateway": {"trustedProxies": ["::/0"]}}), "gateway.trustedProxies"),
+        (
+            "every origin",
+            json!({"gateway": {"controlUi": {"allowedOrigins": ["*"]}}}),
+            "gateway.controlUi.allowedOrigins",
+        ),
+        (
+            "a webhook that is not served",
+            json!({"channels": {"telegram": {"botToken": "1:a", "webhookUrl": "https://gw.example/telegram"}}}),
+            "channels.telegram.webhookUrl",
+        ),
     ];
     for (name, config, what_to_set) in cases {
         let exit = Setup::new().no_token().config(config_with(config)).refuse().await;
@@ -101,6 +117,33 @@ async fn flags_and_environment_open_nothing_without_a_secret_either() {
         let exit = setup.refuse().await;
         assert_eq!(exit.code(), Some(78), "{}", exit.stderr);
         assert!(exit.stderr.contains("OPENCLAW_GATEWAY_TOKEN"), "{}", exit.stderr);
+    }
+}
+
+#[actix_web::test]
+async fn a_secret_that_nobody_filled_in_starts_nothing_wherever_it_comes_from() {
+    for text in [
+        "${TOKEN}",
+        "your-token-here",
+        "<token>",
+        "example",
+        "secret",
+        "token",
+        "password",
+        "false",
+        "\"",
+        "null",
+    ] {
+        for setup in [
+            Setup::new().no_token().env("TIDEGATE_GATEWAY_TOKEN", text),
+            Setup::new().no_token().env("OPENCLAW_GATEWAY_PASSWORD", text),
+            Setup::new().no_token().arg("--token").arg(text),
+            Setup::new().no_token().arg("--password").arg(text),
+        ] {
+            let exit = setup.refuse().await;
+            assert_eq!(exit.code(), Some(78), "{text}: {}", exit.stderr);
+            assert!(exit.stderr.contains("holds no real secret"), "{text}: {}", exit.stderr);
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod tests;
 
 use crate::events::Audience;
 use crate::gateway::Gateway;
+use crate::nodes::InvokeOrigin;
 use crate::store::now_ms;
 use entry::{Entry, same_env};
 use serde::Serialize;
@@ -101,8 +102,24 @@ pub struct Question {
 pub enum Asker {
     /// A run of the agent.
     Run(String),
-    /// An operator: the paired device, or `None` for holders of the shared secret.
-    Operator { device: Option<String> },
+    /// A paired device, over whatever connection.
+    Device(String),
+    /// The gateway's own helpers on this machine: they open a socket for each request, and may approve themselves.
+    Helpers,
+    /// One connection: holders of the shared secret without a device are told apart by nothing else.
+    Connection(String),
+}
+
+impl Asker {
+    /// Whoever a node is called for.
+    pub fn of(origin: &InvokeOrigin) -> Self {
+        match origin {
+            InvokeOrigin::Agent { run_id } => Self::Run(run_id.clone()),
+            InvokeOrigin::Operator { device: Some(device), .. } => Self::Device(device.clone()),
+            InvokeOrigin::Operator { approving_helper: true, .. } | InvokeOrigin::Gateway => Self::Helpers,
+            InvokeOrigin::Operator { conn_id, .. } => Self::Connection(conn_id.clone()),
+        }
+    }
 }
 
 /// Why a question was not put.
@@ -175,6 +192,8 @@ pub struct Claim<'a> {
 /// The one who waits for an answer.
 pub struct Waiting {
     pub id: String,
+    /// What people are shown.
+    pub command: String,
     created: i64,
     expires: i64,
     news: watch::Receiver<Option<Verdict>>,
@@ -185,9 +204,11 @@ impl Approvals {
     ///
     /// # Errors
     /// When it can't be shown or too many are open.
-    pub fn ask(&self, gateway: &Gateway, question: Question) -> Result<Waiting, NotAsked> {
+    pub fn ask(&self, gateway: &Gateway, mut question: Question) -> Result<Waiting, NotAsked> {
         let argv = entry::argv(&question.plan).ok_or(NotAsked::NoProgram)?;
-        if entry::command_text(&argv).len() > MAX_SHOWN {
+        entry::tell_truth(&mut question.plan, &argv);
+        let command = entry::command_text(&argv);
+        if command.len() > MAX_SHOWN {
             return Err(NotAsked::TooLong);
         }
         let id = question.id.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
@@ -209,7 +230,7 @@ impl Approvals {
         }
         gateway.broadcast("exec.approval.requested", &requested, Audience::Scope(Scope::Approvals));
         tell_session(gateway, session);
-        Ok(Waiting { id, created, expires, news: listener })
+        Ok(Waiting { id, command, created, expires, news: listener })
     }
 
     /// Takes a person's answer. The same answer again is fine.
@@ -259,7 +280,7 @@ impl Approvals {
         }
         match (&question.asker, claim.asker) {
             (ours, theirs) if ours == theirs => {}
-            (Asker::Operator { .. }, Asker::Operator { .. }) => return Err(NotUsable::OtherDevice),
+            (Asker::Device(_), _) => return Err(NotUsable::OtherDevice),
             _ => return Err(NotUsable::OtherClient),
         }
         if !same_env(question.env.as_ref(), claim.env) {
@@ -305,6 +326,7 @@ impl Approvals {
         let entry = entries.get(id)?;
         Some(Waiting {
             id: id.to_owned(),
+            command: entry.text(),
             created: entry.created,
             expires: entry.expires,
             news: entry.news.subscribe(),

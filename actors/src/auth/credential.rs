@@ -217,6 +217,6 @@ impl Judge<'_, '_> {
     fn guesser(&self, class: CredentialClass) -> Guesser {
         let Attempt { peer, policy, .. } = self.attempt;
         let owner = policy.exempt_local && peer.is_local_program();
-        Guesser::new(peer.addr, class, peer.origin.as_deref(), owner)
+        Guesser::new(peer.addr, class, peer.guessing_page(), owner)
     }
 }

@@ -43,14 +43,15 @@ pub enum CredentialClass {
 pub struct Guesser {
     address: IpAddr,
     class: CredentialClass,
-    origin: Option<String>,
+    page: Option<String>,
     /// A program of this machine's owner: slowed, never locked out.
     owner: bool,
 }
 
 impl Guesser {
-    pub fn new(address: IpAddr, class: CredentialClass, origin: Option<&str>, owner: bool) -> Self {
-        Self { address: household(address), class, origin: origin.map(str::to_owned), owner }
+    /// `page`: see [`Peer::guessing_page`](super::peer::Peer::guessing_page).
+    pub fn new(address: IpAddr, class: CredentialClass, page: Option<String>, owner: bool) -> Self {
+        Self { address: household(address), class, page, owner }
     }
 }
 
@@ -185,12 +186,12 @@ mod tests {
     fn pages_and_classes_are_counted_apart() {
         let (limiter, now) = (Limiter::default(), Instant::now());
         let address = "127.0.0.1".parse().unwrap();
-        let page = Guesser::new(address, CredentialClass::Shared, Some("http://localhost:18789"), false);
+        let named = |page: &str| Some(page.to_owned());
+        let page = Guesser::new(address, CredentialClass::Shared, named("ours"), false);
         fail(&limiter, &page, 10, now);
         assert!(limiter.locked(&page, now).is_some());
-        let other = Guesser::new(address, CredentialClass::Shared, Some("http://127.0.0.1:18789"), false);
-        let device =
-            Guesser::new(address, CredentialClass::DeviceToken, Some("http://localhost:18789"), false);
+        let other = Guesser::new(address, CredentialClass::Shared, named("https://gw.example"), false);
+        let device = Guesser::new(address, CredentialClass::DeviceToken, named("ours"), false);
         assert!(limiter.locked(&other, now).is_none() && limiter.locked(&device, now).is_none());
         limiter.succeeded(&page);
         assert!(limiter.locked(&page, now).is_none());

@@ -1,7 +1,7 @@
 //! Who a request comes from: this machine's owner, somebody direct, or somebody behind a proxy that is believed.
 
 use super::head::{RequestHead, Single};
-use super::origin::{self, PageOrigin};
+use super::origin::{self, PageOrigin, WebOrigin};
 use super::policy::AuthPolicy;
 use super::proxy::{self, ProxyUser};
 use super::tailnet::{Sender, TailnetUser};
@@ -24,7 +24,7 @@ pub struct Peer {
 /// How the request reached us.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PeerClass {
-    /// From this machine, meant for a loopback name, and by nothing that passes requests on.
+    /// From this machine, meant for a loopback name, with no header but those that clients send by themselves.
     DirectLocal,
     DirectRemote,
     /// Through a proxy that the owner trusts to name the client.
@@ -105,6 +105,18 @@ impl Peer {
             && matches!(self.page, PageOrigin::Absent | PageOrigin::Own | PageOrigin::Allowed)
     }
 
+    /// The page whose guesses are counted together, if there is one. The gateway's own pages have several names, and
+    /// so has a page of this machine: each is one page, lest every name bring guesses of its own.
+    pub fn guessing_page(&self) -> Option<String> {
+        let text = self.origin.as_deref()?;
+        Some(match WebOrigin::parse(text) {
+            _ if self.page == PageOrigin::Own => "ours".to_owned(),
+            Some(origin) if origin.host.is_loopback() => "ours".to_owned(),
+            Some(origin) => format!("{origin:?}"),
+            None => text.to_owned(),
+        })
+    }
+
     pub fn socket_class(&self) -> SocketClass {
         match self.page {
             PageOrigin::Absent => SocketClass::Program,
@@ -130,7 +142,7 @@ pub fn classify(
         let trusted = policy.trusted_proxies.iter().any(|trusted| trusted.contains(from));
         let client = if trusted { proxy::client_address(head, policy) } else { None };
         (client.ok_or(HttpRefusal::ProxyAttributionRequired)?, PeerClass::Proxied { hop: from })
-    } else if from.is_loopback() && origin::host_is_loopback(head, local) {
+    } else if from.is_loopback() && origin::host_is_loopback(head, local) && !proxy::is_doubtful(head) {
         (from, PeerClass::DirectLocal)
     } else {
         (from, PeerClass::DirectRemote)
@@ -250,13 +262,47 @@ mod tests {
             "X-Cluster-Client-IP",
             "cdn-loop",
             "x-ngrok-id",
+            "X_Forwarded_For",
+            "Forwarded-For",
+            "HTTP_X_FORWARDED_FOR",
+            "WL-Proxy-Client-IP",
+            "X-Originating-IP",
+            "X-Remote-User",
+            "Front-End-Https",
+            "X-Real-Port",
+            "Oxy-Client-Ip",
+            "X-Gateway-Host",
         ] {
             for from in ["127.0.0.1", "203.0.113.1"] {
                 let refused = asked(&policy, from, &[(name, "127.0.0.1")]).unwrap_err();
                 assert_eq!(refused, HttpRefusal::ProxyAttributionRequired, "{name}");
             }
         }
-        assert!(class(&policy, "127.0.0.1", &[("x-openclaw-scopes", "operator.admin")]).is_some());
+    }
+
+    #[test]
+    fn a_header_that_no_client_sends_by_itself_makes_the_sender_remote() {
+        let policy = policy(&[]);
+        for name in
+            ["X-Request-Id", "X-B3-TraceId", "SSL-Client-Cert", "Device-Stock-UA", "x_openclaw_scopes"]
+        {
+            let class = class(&policy, "127.0.0.1", &[(name, "1")]);
+            assert_eq!(class, Some(PeerClass::DirectRemote), "{name}");
+        }
+        for name in [
+            "Sec-WebSocket-Extensions",
+            "Sec-GPC",
+            "Accept-Language",
+            "User-Agent",
+            "Cookie",
+            "Authorization",
+            "Content-Length",
+            "Traceparent",
+            "x-openclaw-scopes",
+        ] {
+            let class = class(&policy, "127.0.0.1", &[(name, "1")]);
+            assert_eq!(class, Some(PeerClass::DirectLocal), "{name}");
+        }
     }
 
     #[test]
@@ -294,6 +340,29 @@ mod tests {
         let lenient = AuthPolicy { allow_real_ip: true, ..strict };
         assert_eq!(asked(&lenient, "127.0.0.1", &real_ip).unwrap().addr.to_string(), "203.0.113.9");
         assert!(asked(&lenient, "127.0.0.1", &[("x-real-ip", "127.0.0.1")]).is_err());
+    }
+
+    #[test]
+    fn a_page_is_one_guesser_by_whatever_name() {
+        let mut policy = policy(&[]);
+        policy.allowed_origins =
+            AllowedOrigins::from_settings(["https://gw.example", "https://other.example"]);
+        let page = |origin: &str| {
+            asked(&policy, "127.0.0.1", &[("origin", origin)]).unwrap().guessing_page().unwrap()
+        };
+        let own = page("http://127.0.0.1:18789");
+        for name in [
+            "http://localhost:18789",
+            "http://[::1]:18789",
+            "HTTP://LOCALHOST:18789",
+            "http://127.9.9.9:18789",
+        ] {
+            assert_eq!(page(name), own, "{name}");
+        }
+        assert_eq!(page("https://GW.example:443"), page("https://gw.example"));
+        assert_ne!(page("https://gw.example"), page("https://other.example"));
+        assert_ne!(page("https://gw.example"), own);
+        assert_eq!(asked(&policy, "127.0.0.1", &[]).unwrap().guessing_page(), None);
     }
 
     #[test]

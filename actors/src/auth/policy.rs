@@ -128,26 +128,17 @@ impl SshProof {
 
 /// `gateway.controlUi.allowedOrigins`.
 #[derive(Debug, Clone, Default)]
-pub struct AllowedOrigins {
-    pub any: bool,
-    pub listed: Vec<WebOrigin>,
-}
+pub struct AllowedOrigins(Vec<WebOrigin>);
 
 impl AllowedOrigins {
-    /// Entries that are no origin are left out: they could never match.
+    /// Entries that are no origin, as a wildcard is none, are left out: they could never match.
     pub fn from_settings<'a>(entries: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut allowed = Self::default();
-        for entry in entries {
-            match entry.trim() {
-                "*" => allowed.any = true,
-                other => allowed.listed.extend(WebOrigin::parse(other.trim_end_matches('/'))),
-            }
-        }
-        allowed
+        let origin = |entry: &str| WebOrigin::parse(entry.trim().trim_end_matches('/'));
+        Self(entries.into_iter().filter_map(origin).collect())
     }
 
     pub fn allows(&self, origin: &WebOrigin) -> bool {
-        self.any || self.listed.contains(origin)
+        self.0.contains(origin)
     }
 }
 

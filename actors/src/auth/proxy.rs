@@ -4,34 +4,29 @@ use super::head::{RequestHead, Single, visible};
 use super::policy::{AuthMode, AuthPolicy, TrustedProxy};
 use std::net::{IpAddr, SocketAddr};
 
-/// Headers that no client sends by itself, only something that passes its request on.
-const EVIDENCE: [&str; 22] = [
+/// Words in the names of headers that only something that passes a request on writes, whatever else is in the name.
+const EVIDENCE: [&str; 9] = [
     "forwarded",
-    "via",
-    "x-real-ip",
-    "x-client-ip",
+    "proxy",
     "client-ip",
-    "true-client-ip",
-    "x-cluster-client-ip",
-    "x-original-forwarded-for",
-    "x-original-host",
-    "x-original-url",
-    "x-rewrite-url",
-    "x-proxyuser-ip",
-    "x-remote-ip",
-    "x-remote-addr",
-    "x-host",
-    "x-scheme",
-    "cdn-loop",
-    "do-connecting-ip",
-    "x-nf-client-connection-ip",
-    "x-amzn-trace-id",
-    "remote-addr",
-    "remote-user",
+    "clientip",
+    "connecting-ip",
+    "real-ip",
+    "originating-ip",
+    "original-",
+    "remote-",
 ];
 
-const EVIDENCE_PREFIXES: [&str; 19] = [
-    "x-forwarded",
+/// Headers of proxies and tunnels that have no such word: a whole name, or with `-` at its end what it begins with.
+const EVIDENCE_NAMES: [&str; 27] = [
+    "via",
+    "x-host",
+    "x-scheme",
+    "x-rewrite-url",
+    "x-amzn-trace-id",
+    "x-nf-client-connection-ip",
+    "cdn-loop",
+    "front-end-https",
     "tailscale-",
     "x-tailscale-",
     "cf-",
@@ -46,10 +41,48 @@ const EVIDENCE_PREFIXES: [&str; 19] = [
     "x-ngrok-",
     "ngrok-",
     "x-tunnel-",
+    "x-gateway-",
+    "x-real-",
     "x-auth-request-",
     "x-authentik-",
     "x-webauth-",
-    "proxy-",
+];
+
+/// What clients send by themselves: browsers, HTTP and WebSocket libraries, tracing, and OpenClaw's own clients. With
+/// `-` at its end: what a name begins with.
+const OF_CLIENTS: [&str; 32] = [
+    "host",
+    "connection",
+    "upgrade",
+    "keep-alive",
+    "te",
+    "expect",
+    "user-agent",
+    "accept",
+    "accept-",
+    "content-",
+    "transfer-encoding",
+    "authorization",
+    "origin",
+    "referer",
+    "cookie",
+    "cache-control",
+    "pragma",
+    "range",
+    "date",
+    "from",
+    "if-",
+    "sec-",
+    "access-control-request-",
+    "upgrade-insecure-requests",
+    "dnt",
+    "priority",
+    "save-data",
+    "idempotency-key",
+    "x-requested-with",
+    "traceparent",
+    "tracestate",
+    "x-openclaw-",
 ];
 
 /// Who stands behind a proxy in `trusted-proxy` mode.
@@ -72,11 +105,27 @@ pub fn is_forwarded(head: &RequestHead<'_>, policy: &AuthPolicy) -> bool {
         _ => None,
     };
     head.names().any(|name| {
-        let name = name.to_ascii_lowercase();
-        EVIDENCE.contains(&name.as_str())
-            || EVIDENCE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-            || user_header.is_some_and(|header| header.eq_ignore_ascii_case(&name))
+        let name = canonical(name);
+        EVIDENCE.iter().any(|word| name.contains(word))
+            || listed(&EVIDENCE_NAMES, &name)
+            || user_header.is_some_and(|header| canonical(header) == name)
     })
+}
+
+/// Whether the request carries a header that no client is known to send by itself. The lists of what proxies write
+/// are never complete, so such a request is not refused, for an owner's browser extension may have made it, but
+/// nothing is taken on trust from it either: it is no longer local.
+pub fn is_doubtful(head: &RequestHead<'_>) -> bool {
+    head.names().any(|name| !listed(&OF_CLIENTS, &name.to_ascii_lowercase()))
+}
+
+/// Many servers behind a proxy take `_` for `-`: a header spelt so is the same header.
+fn canonical(name: &str) -> String {
+    name.to_ascii_lowercase().replace('_', "-")
+}
+
+fn listed(names: &[&str], name: &str) -> bool {
+    names.iter().any(|known| *known == name || (known.ends_with('-') && name.starts_with(known)))
 }
 
 /// The client behind a trusted proxy: the last address of the chain that is not itself a trusted proxy. What stands

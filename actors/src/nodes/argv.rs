@@ -113,8 +113,24 @@ pub(super) fn check_program(command: &str, given: &Map<String, Value>) -> Result
     if given.get("rawCommand").is_some_and(|raw| !raw.is_string() && !raw.is_null()) {
         return Err(malformed(command, "at /rawCommand: must be a string"));
     }
+    if given.get("env").is_some_and(|env| !is_harmless(env)) {
+        return Err(malformed(
+            command,
+            "at /env: must be an object without variables of the loader (LD_*, DYLD_*)",
+        ));
+    }
     same_text(&argv, raw.as_deref())?;
     same_plan(&argv, given.get("systemRunPlan"))
+}
+
+/// Node hosts drop many variables more by a list of their own; those that put code into every program are refused here,
+/// for a node that lets them through runs something else than what was asked for.
+fn is_harmless(env: &Value) -> bool {
+    let of_loader = |name: &String| {
+        let name = name.to_ascii_uppercase();
+        name.starts_with("LD_") || name.starts_with("DYLD_")
+    };
+    env.is_null() || env.as_object().is_some_and(|variables| !variables.keys().any(of_loader))
 }
 
 fn malformed(command: &str, what: &'static str) -> RunRefused {
@@ -163,7 +179,7 @@ fn same_plan(argv: &[String], plan: Option<&Value>) -> Result<(), RunRefused> {
 }
 
 /// The script of a plain `sh -c SCRIPT`: nothing before the shell, nothing after the script.
-fn shell_text(argv: &[String]) -> Option<&str> {
+pub fn shell_text(argv: &[String]) -> Option<&str> {
     let [shell, flags, script] = argv else { return None };
     let name = shell.rsplit('/').next().unwrap_or_default();
     let runs_text = flags.strip_prefix('-').is_some_and(|letters| {
@@ -223,6 +239,20 @@ mod tests {
         assert_eq!(check("system.run", None).expect_err("no params").code(), "INVALID_COMMAND");
         assert_eq!(check("system.run", Some("[1]")).expect_err("a list").code(), "INVALID_COMMAND");
         assert!(run(json!({ "command": ["ls", "-l", ""] })).is_ok());
+    }
+
+    #[test]
+    fn variables_of_the_loader_are_refused() {
+        for env in [
+            json!({ "LD_PRELOAD": "/x" }),
+            json!({ "ld_audit": "/x" }),
+            json!({ "DYLD_INSERT_LIBRARIES": "/x" }),
+        ] {
+            assert_eq!(code(json!({ "command": ["id"], "env": env })), "INVALID_COMMAND");
+        }
+        assert_eq!(code(json!({ "command": ["id"], "env": ["LD_PRELOAD=/x"] })), "INVALID_COMMAND");
+        assert!(run(json!({ "command": ["id"], "env": { "LANG": "C" } })).is_ok());
+        assert!(run(json!({ "command": ["id"], "env": null })).is_ok());
     }
 
     #[test]

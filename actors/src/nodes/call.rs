@@ -3,13 +3,15 @@
 use super::calls::Answer;
 use super::error::InvokeError;
 use super::once::Fingerprint;
+use crate::session::Caller;
 use actix::Message;
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::time::Duration;
-use tidegate_protocol::scope::Scopes;
+use tidegate_protocol::client::{ClientId, ClientMode};
+use tidegate_protocol::{Scope, Scopes};
 use tokio::sync::mpsc;
 
 /// How a call ended, shared by all who asked for it.
@@ -40,7 +42,13 @@ pub struct InvokeNode {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InvokeOrigin {
     /// A person's client.
-    Operator { scopes: Scopes, device: Option<String> },
+    Operator {
+        scopes: Scopes,
+        device: Option<String>,
+        conn_id: String,
+        /// The gateway's helper, with the right to approve commands.
+        approving_helper: bool,
+    },
     /// The agent. Its calls are recorded durably: after a crash none of them is sent again.
     Agent { run_id: String },
     /// The gateway itself, for methods that relay one fixed command.
@@ -59,6 +67,17 @@ pub struct InvokeOutcome {
 }
 
 impl InvokeOrigin {
+    /// An operator's connection.
+    pub fn operator(caller: &Caller) -> Self {
+        let helper = caller.client.id == ClientId::GatewayClient && caller.client.mode == ClientMode::Backend;
+        Self::Operator {
+            scopes: caller.scopes.clone(),
+            device: caller.device_id.clone(),
+            conn_id: caller.conn_id.clone(),
+            approving_helper: helper && caller.allows(Scope::Approvals),
+        }
+    }
+
     /// Whose keys are whose: the same key of another caller is another key. All holders of the shared
     /// secret are one caller, since nothing tells them apart.
     pub fn key_scope(&self) -> String {

@@ -84,7 +84,6 @@ impl Courier {
             progress,
             origin,
         } = ask;
-        let command = command.trim().to_owned();
         may_ask(&origin, &command)?;
         let node_id = self.resolve(node)?;
         self.authorize(&node_id, &command)?;

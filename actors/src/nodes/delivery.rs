@@ -22,8 +22,9 @@ const SECOND_TRIES: [Duration; 4] = [
     Duration::from_millis(1000),
 ];
 
-/// What an approval is bound to: of these fields nothing that the caller wrote is left.
-const BOUND: [&str; 6] = ["command", "rawCommand", "systemRunPlan", "cwd", "agentId", "sessionKey"];
+/// What is left of a caller's words beside an approval: its id, the variables, which were compared with the approved
+/// ones, and how long to wait.
+const UNBOUND: [&str; 3] = ["runId", "env", "timeoutMs"];
 
 /// Payload of `node.invoke.request`.
 #[derive(Serialize)]
@@ -142,7 +143,7 @@ impl Courier {
         let approved = timeout_at(errand.deadline, keeper.consume(claim))
             .await
             .map_err(|_| InvokeError::TimedOut { dispatched: false })??;
-        params.retain(|key, _| !BOUND.contains(&key.as_str()));
+        params.retain(|key, _| UNBOUND.contains(&key.as_str()));
         params.extend(approved.params);
         argv::check_program(&errand.command, params)?;
         params.insert("approved".to_owned(), true.into());

@@ -27,7 +27,7 @@ mod tests;
 mod view;
 
 pub use approvals::{ApprovalClaim, ApprovedRun, ExecApprovals, Later};
-pub use argv::{RunRefused, display as display_argv};
+pub use argv::{RunRefused, display as display_argv, shell_text};
 pub use call::{DEFAULT_TIMEOUT, InvokeNode, InvokeOrigin, InvokeOutcome, LONGEST_TIMEOUT, Outcome};
 pub use calls::{Answer, NodeError};
 pub use courier::Courier;

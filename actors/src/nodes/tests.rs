@@ -139,7 +139,12 @@ fn ask(node: &str, command: &str, params: Value, key: &str) -> InvokeNode {
         idempotency_key: key.into(),
         session_key: None,
         progress: None,
-        origin: InvokeOrigin::Operator { scopes: ["operator.write"].into_iter().collect(), device: None },
+        origin: InvokeOrigin::Operator {
+            scopes: ["operator.write"].into_iter().collect(),
+            device: None,
+            conn_id: "operator".into(),
+            approving_helper: false,
+        },
     }
 }
 

@@ -3,6 +3,7 @@
 use super::call::{Call, Reply, json};
 use super::table::Method;
 use crate::agent::approvals::{Asker, Decision, NotAsked, NotResolved, Question, Verdict, Waiting};
+use crate::nodes::InvokeOrigin;
 use serde::Deserialize;
 use serde_json::{Value, json as object};
 use std::time::Duration;
@@ -77,7 +78,7 @@ async fn request(call: Call) -> Reply {
         security: params.security.unwrap_or_else(|| "allowlist".to_owned()),
         ask: params.ask.unwrap_or_else(|| "on-miss".to_owned()),
         channel: None,
-        asker: Asker::Operator { device: call.caller.device_id.clone() },
+        asker: Asker::of(&InvokeOrigin::operator(&call.caller)),
         id: params.id.filter(|id| !id.is_empty()),
         expires_after: timeout.unwrap_or(crate::agent::approvals::EXPIRES_AFTER).min(LONGEST),
         plan,

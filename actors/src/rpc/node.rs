@@ -104,7 +104,6 @@ async fn invoke(call: Call) -> Reply {
     if idempotency_key.len() > LONGEST_KEY {
         return Err(call.invalid("/idempotencyKey", "must not have more than 512 characters"));
     }
-    let caller = &call.caller;
     let ask = InvokeNode {
         node: node_id,
         command,
@@ -113,7 +112,7 @@ async fn invoke(call: Call) -> Reply {
         idempotency_key,
         session_key,
         progress: None,
-        origin: InvokeOrigin::Operator { scopes: caller.scopes.clone(), device: caller.device_id.clone() },
+        origin: InvokeOrigin::operator(&call.caller),
     };
     json(&*Courier::of(&call.gateway).invoke(ask).await?)
 }

@@ -5,7 +5,7 @@ use super::{families, pace};
 use futures_util::future::LocalBoxFuture;
 use std::collections::HashMap;
 use std::sync::LazyLock;
-use tidegate_protocol::{ErrorShape, Role, Scope};
+use tidegate_protocol::{ErrorShape, Role, Scope, params};
 
 /// Characters of an unknown method's name that the refusal repeats: more than any method has.
 const MAX_NAME: usize = 128;
@@ -109,6 +109,7 @@ pub fn dispatch(
             return Err(Refused::Role(ErrorShape::invalid(format!("unauthorized role: {role}"))));
         }
     }
+    params::check_object(method.name, call.raw()).map_err(Refused::Error)?;
     if method.paced {
         pace::count_change(method.name, call.caller.peer).map_err(Refused::Error)?;
     }

@@ -11,6 +11,7 @@ mod handle;
 pub mod messages;
 pub mod models;
 mod paths;
+mod placeholder;
 mod secret;
 pub mod telegram;
 pub mod tools;

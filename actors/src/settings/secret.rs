@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use super::placeholder::is_placeholder;
 use aws_lc_rs::{constant_time::verify_slices_are_equal, digest};
 use serde::{Deserialize, Deserializer, de};
 
@@ -11,9 +12,11 @@ use serde::{Deserialize, Deserializer, de};
 pub struct Secret(Arc<str>);
 
 impl Secret {
-    /// Makes a secret, and keeps its text out of the logs from now on.
+    /// Makes a secret, and keeps its text out of the logs from now on; but not a word that every line may hold.
     pub fn new(value: impl AsRef<str>) -> Self {
-        crate::redaction::keep(value.as_ref());
+        if !is_placeholder(value.as_ref()) {
+            crate::redaction::keep(value.as_ref());
+        }
         Self(Arc::from(value.as_ref()))
     }
 
@@ -33,6 +36,11 @@ impl Secret {
     /// Nothing but white space.
     pub fn is_blank(&self) -> bool {
         self.0.trim().is_empty()
+    }
+
+    /// Whether it only stands where a secret should be.
+    pub fn is_placeholder(&self) -> bool {
+        is_placeholder(&self.0)
     }
 
     /// Whether two settings hold the same secret, for noticing that one was changed.

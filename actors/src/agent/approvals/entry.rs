@@ -1,7 +1,7 @@
 //! A question as clients see it.
 
 use super::{Question, Verdict};
-use crate::nodes::display_argv;
+use crate::nodes::{display_argv, shell_text};
 use crate::store::now_ms;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -41,15 +41,13 @@ impl Entry {
         ["allow-once"].into_iter().chain(always).chain(["deny"]).collect()
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         argv(&self.question.plan).map(|argv| command_text(&argv)).unwrap_or_default()
     }
 
     /// The script of a shell, where the command is nothing but that.
     fn preview(&self) -> Option<String> {
-        let argv = argv(&self.question.plan)?;
-        let [_, flag, script] = argv.as_slice() else { return None };
-        (flag.starts_with('-') && flag.ends_with('c')).then(|| shown(script))
+        self.question.plan["commandPreview"].as_str().map(shown)
     }
 
     pub(super) fn request(&self) -> Value {
@@ -149,7 +147,13 @@ pub(super) fn argv(plan: &Value) -> Option<Vec<String>> {
     words.iter().map(|word| word.as_str().map(str::to_owned)).collect()
 }
 
-/// What will run, told from the arguments themselves: the text that came with a plan may say anything.
+/// Has the plan's own texts say what its arguments do: whoever made the plan may have written anything.
+pub(super) fn tell_truth(plan: &mut Value, argv: &[String]) {
+    plan["commandText"] = display_argv(argv).into();
+    plan["commandPreview"] = shell_text(argv).into();
+}
+
+/// What will run, as a person may look at it.
 pub(super) fn command_text(argv: &[String]) -> String {
     shown(&display_argv(argv))
 }

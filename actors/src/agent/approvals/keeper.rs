@@ -1,16 +1,12 @@
 //! How the node registry asks whether a run was approved.
 
 use super::{Approvals, Asker, Claim, NotUsable, Question};
-use crate::nodes::{ApprovalClaim, ApprovedRun, ExecApprovals, InvokeOrigin, Later, RunRefused};
+use crate::nodes::{ApprovalClaim, ApprovedRun, ExecApprovals, Later, RunRefused};
 use serde_json::{Map, Value, json};
 
 impl ExecApprovals for Approvals {
     fn consume(&self, claim: ApprovalClaim) -> Later<Result<ApprovedRun, RunRefused>> {
-        let asker = match &claim.origin {
-            InvokeOrigin::Agent { run_id } => Asker::Run(run_id.clone()),
-            InvokeOrigin::Operator { device, .. } => Asker::Operator { device: device.clone() },
-            InvokeOrigin::Gateway => Asker::Operator { device: None },
-        };
+        let asker = Asker::of(&claim.origin);
         let env = claim.params.get("env");
         let used = self.consume(Claim { id: &claim.run_id, node_id: &claim.node_id, env, asker: &asker });
         let answer = match used {
@@ -30,9 +26,8 @@ fn refused(why: NotUsable, run_id: String) -> RunRefused {
 /// The plan as it was approved, whatever the caller wrote.
 fn approved_params(question: &Question) -> Map<String, Value> {
     let plan = &question.plan;
-    let preview = &plan["commandPreview"];
-    let is_shell_text = plan["argv"].as_array().is_some_and(|argv| argv.len() == 3 && argv[2] == *preview);
-    let raw = if is_shell_text { preview } else { &plan["commandText"] };
+    let raw = Some(&plan["commandPreview"]).filter(|preview| !preview.is_null());
+    let raw = raw.unwrap_or(&plan["commandText"]);
     let mut params = Map::new();
     params.insert("command".to_owned(), plan["argv"].clone());
     params.insert("rawCommand".to_owned(), raw.clone());

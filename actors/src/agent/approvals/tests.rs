@@ -46,7 +46,7 @@ async fn one_approval_runs_once_and_only_what_was_approved() {
     let wrong = [
         (Claim { node_id: "other", ..claim(&id, &run) }, NotUsable::OtherNode),
         (Claim { env: Some(&env), ..claim(&id, &run) }, NotUsable::OtherEnv),
-        (Claim { asker: &Asker::Operator { device: None }, ..claim(&id, &run) }, NotUsable::OtherClient),
+        (Claim { asker: &Asker::Helpers, ..claim(&id, &run) }, NotUsable::OtherClient),
     ];
     for (claim, why) in wrong {
         assert_eq!(approvals.consume(claim).unwrap_err(), why);
@@ -54,6 +54,28 @@ async fn one_approval_runs_once_and_only_what_was_approved() {
     let (approved, decision) = approvals.consume(claim(&id, &run)).unwrap();
     assert_eq!((approved.plan["argv"][2].as_str(), decision), (Some("id"), Decision::AllowOnce));
     assert_eq!(approvals.consume(claim(&id, &run)).unwrap_err(), NotUsable::Required);
+}
+
+#[actix::test]
+async fn only_who_asked_may_use_the_answer() {
+    let gateway = gateway();
+    let device = |id: &str| Asker::Device(id.into());
+    let connection = |id: &str| Asker::Connection(id.into());
+    let cases = [
+        (device("a"), device("b"), NotUsable::OtherDevice),
+        (device("a"), connection("1"), NotUsable::OtherDevice),
+        (connection("1"), connection("2"), NotUsable::OtherClient),
+        (connection("1"), Asker::Helpers, NotUsable::OtherClient),
+        (Asker::Helpers, connection("1"), NotUsable::OtherClient),
+        (connection("1"), device("a"), NotUsable::OtherClient),
+    ];
+    for (asker, other, why) in cases {
+        let waiting = gateway.approvals.ask(&gateway, Question { asker: asker.clone(), ..question("id") });
+        let id = waiting.unwrap().id;
+        gateway.approvals.resolve(&gateway, &id, Decision::AllowOnce, "cli").unwrap();
+        assert_eq!(gateway.approvals.consume(claim(&id, &other)).unwrap_err(), why);
+        assert!(gateway.approvals.consume(claim(&id, &asker)).is_ok());
+    }
 }
 
 #[actix::test]
@@ -91,6 +113,14 @@ async fn a_person_sees_the_whole_command_with_nothing_hidden() {
     let waiting = gateway.approvals.ask(&gateway, lying).unwrap();
     let view = gateway.approvals.get(&waiting.id).unwrap();
     assert_eq!(view["presentation"]["commandText"], "sh -c \"rm -rf /\"");
+    assert_eq!(waiting.command, "sh -c \"rm -rf /\"");
+    let mut lying = question("rm -rf /");
+    lying.plan["argv"] = json!(["rm", "-rf", "/"]);
+    let waiting = gateway.approvals.ask(&gateway, lying).unwrap();
+    let row = gateway.approvals.list().pop().unwrap();
+    let plan = &row["request"]["systemRunPlan"];
+    assert_eq!((&row["id"], &plan["commandText"]), (&json!(waiting.id), &json!("rm -rf /")));
+    assert_eq!(plan["commandPreview"], Value::Null, "no preview but that of a shell's script");
     let long = "x".repeat(MAX_SHOWN + 1);
     assert_eq!(gateway.approvals.ask(&gateway, question(&long)).err(), Some(NotAsked::TooLong));
 }

@@ -2,7 +2,7 @@
 //! and exactly that plan runs.
 
 use super::{Arguments, Outcome, ToolError, ToolOutcome, Toolbox, required, text};
-use crate::agent::approvals::{Asker, Decision, EXPIRES_AFTER, Question, Verdict};
+use crate::agent::approvals::{Asker, Decision, EXPIRES_AFTER, Question, Verdict, Waiting};
 use crate::agent::doors::NodeFailure;
 use crate::inbound::OutboundMessage;
 use crate::settings::tools::{ExecAsk, ExecHost, ExecSecurity};
@@ -177,7 +177,7 @@ async fn approve(
         .ask(tools.gateway, question)
         .map_err(|why| ToolError::new(format!("exec denied: {why}")))?;
     let _withdraw = Withdraw { tools, id: waiting.id.clone() };
-    tell_the_chat(tools, prepared, &waiting.id).await;
+    tell_the_chat(tools, prepared, &waiting).await;
     let verdict = waiting.verdict(tools.gateway).await;
     match verdict {
         Verdict::Decided(decision) if decision.allows() => Ok((waiting.id, decision)),
@@ -199,12 +199,9 @@ impl Drop for Withdraw<'_> {
 }
 
 /// An owner who writes from a channel can answer there.
-async fn tell_the_chat(tools: &Toolbox<'_>, prepared: &Prepared, id: &str) {
+async fn tell_the_chat(tools: &Toolbox<'_>, prepared: &Prepared, waiting: &Waiting) {
     let Some(route) = tools.inbound.route.clone().filter(|_| tools.inbound.sender.owner) else { return };
-    let command = prepared.plan["commandPreview"]
-        .as_str()
-        .or(prepared.plan["commandText"].as_str())
-        .unwrap_or_default();
+    let Waiting { id, command, .. } = waiting;
     let always = if prepared.may_allow_always { ", `always`" } else { "" };
     let text = format!(
         "Approval needed to run this on a node:\n```\n{}\n```\nAnswer with `/approve {id}` and `once`{always} or `deny`.",

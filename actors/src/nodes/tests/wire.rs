@@ -48,6 +48,10 @@ async fn an_invoke_is_judged_before_anything_is_sent() {
     assert_eq!(refused(unknown).await, "node pairing changed while invocation was active");
     let reserved = json!({ "nodeId": "n", "command": "system.execApprovals.set", "idempotencyKey": "k" });
     assert!(refused(reserved).await.ends_with("use exec.approvals.node.*"));
+    for almost in ["system.which ", " system.which", "System.which", "system.which\0"] {
+        let params = json!({ "nodeId": "n", "command": almost, "idempotencyKey": "k" });
+        assert!(refused(params).await.contains("node command not allowed"), "{almost:?} is no such command");
+    }
     let files = json!({ "nodeId": "n", "command": "fs.listDir", "idempotencyKey": "k" });
     assert_eq!(refused(files).await, "missing scope: operator.admin");
     let reader = operator(&["operator.read"]);
