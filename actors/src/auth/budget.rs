@@ -131,9 +131,9 @@ impl Share {
     fn busy_until(&self, class: SocketClass) -> Instant {
         let held = self.held();
         // Where a class has its share taken, only its own can make room.
-        let alike = held.iter().filter(|place| place.class == class);
+        let mut alike = held.iter().filter(|place| place.class == class);
         let crowded_by_own = alike.clone().count() >= class.share();
-        let youngest = if crowded_by_own { alike.last() } else { held.last() };
+        let youngest = if crowded_by_own { alike.next_back() } else { held.last() };
         youngest.map_or_else(Instant::now, |youngest| youngest.since + LULL)
     }
 
