@@ -22,7 +22,7 @@ pub(super) async fn redeem(
     };
     let policy = AuthPolicy::from_settings(&gateway.settings.get());
     let owner = policy.exempt_local && peer.is_local_program();
-    let guesser = Guesser::new(peer.addr, CredentialClass::Join, peer.origin.as_deref(), owner);
+    let guesser = Guesser::new(peer.addr, CredentialClass::Join, peer.guessing_page(), owner);
     if let Some(wait) = gateway.limiter.locked(&guesser, Instant::now()) {
         let seconds = wait.as_secs().max(1).to_string();
         let mut answer = HttpResponse::TooManyRequests();
