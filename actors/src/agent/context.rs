@@ -1,6 +1,8 @@
 //! What of a conversation is shown to the model: from the last summary on, with every tool call answered,
 //! and within the tokens that the model takes.
 
+mod room;
+
 use super::clock::stamp;
 use super::providers::model::{AssistantMessage, Block, ChatMessage, Content};
 use crate::store::{TranscriptRow, now_ms};
@@ -8,8 +10,6 @@ use serde_json::Value;
 
 /// Rows looked at, the newest of a conversation; what is older has long been summarised.
 pub(super) const MAX_ROWS: usize = 2000;
-/// A tool result in an old turn is cut to this when room is needed.
-const OLD_RESULT: usize = 1500;
 /// What a picture costs, about.
 const PICTURE_TOKENS: usize = 1600;
 
@@ -46,38 +46,6 @@ impl History {
 
     pub(super) fn messages(&self) -> Vec<ChatMessage> {
         self.entries.iter().map(|entry| entry.message.clone()).collect()
-    }
-
-    /// Cuts the results of old tool calls short until `budget` holds or there is nothing to cut.
-    pub(super) fn shorten_old_results(&mut self, budget: usize) {
-        let newest_turn = self.entries.iter().rposition(|entry| is_user(&entry.message)).unwrap_or(0);
-        let mut total = self.tokens();
-        for entry in &mut self.entries[..newest_turn] {
-            if total <= budget {
-                return;
-            }
-            let before = tokens_of(&entry.message);
-            if let ChatMessage::ToolResult { content, .. } = &mut entry.message {
-                content.iter_mut().for_each(shorten_block);
-            }
-            total = total - before + tokens_of(&entry.message);
-        }
-    }
-
-    /// Leaves out the oldest turns until `budget` holds; the newest turn always stays.
-    pub(super) fn drop_oldest(&mut self, budget: usize) {
-        let mut total = self.tokens();
-        let newest_turn = self.entries.iter().rposition(|entry| is_user(&entry.message)).unwrap_or(0);
-        let mut drop = 0;
-        while total > budget && drop < newest_turn {
-            total -= tokens_of(&self.entries[drop].message);
-            drop += 1;
-        }
-        // A turn goes as a whole, or results would stand without their calls.
-        while drop > 0 && drop < newest_turn && !is_user(&self.entries[drop].message) {
-            drop += 1;
-        }
-        self.entries.drain(..drop);
     }
 
     /// Where to cut so that about `keep` tokens of whole turns stay: the index of the first entry that stays.
@@ -180,19 +148,6 @@ pub(super) fn calls(answer: &AssistantMessage) -> Vec<(String, String)> {
         _ => None,
     };
     answer.content.iter().filter_map(call).collect()
-}
-
-fn shorten_block(block: &mut Block) {
-    match block {
-        Block::Text { text } if text.len() > OLD_RESULT => {
-            let end = text.floor_char_boundary(OLD_RESULT);
-            let left_out = text.len() - end;
-            text.truncate(end);
-            text.push_str(&format!("\n[{left_out} bytes of this old result are left out]"));
-        }
-        Block::Image { .. } => *block = Block::text("[a picture of an earlier turn]"),
-        _ => {}
-    }
 }
 
 /// Tokens of a message, estimated: four bytes a token is a little too many for English and too few for none.
@@ -324,8 +279,39 @@ mod tests {
         let mut history = History::from_rows(&rows);
         history.shorten_old_results(11_000);
         assert!(history.tokens() < 11_000);
-        history.drop_oldest(10_100);
+        history.fit(10_100);
         assert_eq!(shape(&history), ["user", "assistant", "b:false"]);
+    }
+
+    #[test]
+    fn a_turn_that_outgrows_the_window_loses_its_oldest_steps_and_says_so() {
+        let mut rows = vec![user(1, "go"), user(2, "and quickly")];
+        for step in 0..40 {
+            rows.push(call(3 + 2 * step, &[&format!("c{step}")]));
+            rows.push(result(4 + 2 * step, &format!("c{step}"), &"x".repeat(24_000)));
+        }
+        let mut history = History::from_rows(&rows);
+        history.fit(5_000);
+        assert!(history.tokens() <= 5_000, "{}", history.tokens());
+        let shape = shape(&history);
+        assert_eq!((shape[0].as_str(), shape[1].as_str(), shape[2].as_str()), ("user", "user", "assistant"));
+        assert_eq!(shape.last().map(String::as_str), Some("c39:false"));
+        let text = |entry: &Entry| serde_json::to_string(&entry.message).unwrap();
+        assert!(text(&history.entries[1]).contains("earlier steps of the work on this are left out"));
+        let newest = text(history.entries.last().unwrap());
+        assert!(newest.len() > 5_000 && newest.contains("the rest is left out"), "{}", newest.len());
+    }
+
+    #[test]
+    fn many_results_of_one_step_share_the_room() {
+        let ids: Vec<String> = (0..8).map(|n| format!("c{n}")).collect();
+        let names: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let mut rows = vec![user(1, "go"), call(2, &names)];
+        rows.extend((3..).zip(&names).map(|(seq, id)| result(seq, id, &"x".repeat(24_000))));
+        let mut history = History::from_rows(&rows);
+        history.fit(5_000);
+        assert!(history.tokens() <= 5_000, "{}", history.tokens());
+        assert_eq!(history.entries.len(), 10);
     }
 
     #[test]

@@ -110,16 +110,14 @@ impl Run<'_> {
         history.shorten_old_results(budget.history);
         if history.tokens() > budget.history {
             history = self.compact(history, candidates, budget.keep).await?;
-            history.shorten_old_results(budget.history);
-            history.drop_oldest(budget.history);
+            history.fit(budget.history);
         }
         let mut outcome = self.ask_once(candidates, system, tools, &history).await;
         if outcome.as_ref().is_err_and(TurnFailure::is_overflow) {
             // The estimate was wrong, or the model takes less than was believed.
             let half = history.tokens() / 2;
             history = self.compact(history, candidates, half / 2).await?;
-            history.shorten_old_results(half);
-            history.drop_oldest(half);
+            history.fit(half);
             outcome = self.ask_once(candidates, system, tools, &history).await;
         }
         Ok(outcome.map(|mut answer| {

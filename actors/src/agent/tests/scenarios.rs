@@ -196,6 +196,35 @@ async fn a_conversation_that_grows_too_long_is_summarised() {
 }
 
 #[actix::test]
+async fn a_long_tool_loop_stays_within_the_window() {
+    const WINDOW: usize = 12_000;
+    let provider = json!({"models": [{"id": "m", "contextWindow": WINDOW, "maxTokens": 500}]});
+    let world = World::with(json!({"models": {"providers": {"fake": provider}}}));
+    for _ in 0..2 {
+        world.answer(&format!("BRIEFLY before: {}", "blah ".repeat(2500))).await;
+    }
+    world.nodes.runs("cat log", &"a line of some log\n".repeat(2000), "off");
+    world.models.then(Answer::call("c", "exec", json!({"command": "cat log"})));
+    world.models.then(Answer::text("SUMMARY"));
+    for step in 0..12 {
+        world.models.then(Answer::call(&format!("c{step}"), "exec", json!({"command": "cat log"})));
+    }
+    world.models.then(Answer::text("read it all"));
+    let first = world.models.requests().len();
+    assert_eq!(world.answer("read the log to its end").await, "read it all");
+    let requests = world.models.requests();
+    // Each step is asked for once, and what was before is summarised once.
+    assert_eq!(requests.len(), first + 15);
+    for request in &requests {
+        let tokens = request.body.to_string().len() / 4;
+        assert!(tokens < WINDOW, "{tokens} of {WINDOW}");
+    }
+    let last = requests.last().unwrap().body.to_string();
+    assert!(last.contains("read the log to its end") && last.contains("the rest is left out"), "{last}");
+    assert_eq!(world.models.refusals(), Vec::<String>::new());
+}
+
+#[actix::test]
 async fn an_overflow_that_nobody_foresaw_is_survived() {
     let world = World::new();
     for n in 0..4 {
