@@ -123,8 +123,11 @@ pub(super) async fn command(
         model,
         load,
     };
-    let text = desk.answer(&command).await;
-    run.finish(Ended::Replied(text)).await
+    let ended = match desk.answer(&command).await {
+        Ok(text) => Ended::Replied(text),
+        Err(why) => Ended::Failed(why, "the command failed".to_owned()),
+    };
+    run.finish(ended).await
 }
 
 /// Answers with a sentence that somebody else knows.
@@ -179,7 +182,7 @@ impl<'a> Run<'a> {
         self.feed.started();
         let candidates = match self.candidates().await {
             Ok(candidates) => candidates,
-            Err(why) => return Ok(Ended::Replied(why.sentence())),
+            Err(why) => return Ok(Ended::Failed(why.sentence(), why.to_string())),
         };
         self.feed.status("starting_model");
         self.think(candidates).await

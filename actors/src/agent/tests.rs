@@ -262,5 +262,6 @@ fn message(text: &str) -> Inbound {
         reply_context: None,
         model: None,
         timeout_ms: None,
+        thinking: None,
     }
 }

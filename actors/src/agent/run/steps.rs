@@ -177,7 +177,8 @@ impl Run<'_> {
     fn thinking(&self) -> Thinking {
         let agents = &self.settings.agents;
         let own = agents.entry(&self.session.agent_id).and_then(|entry| entry.thinking_default.as_deref());
-        own.or(agents.defaults.thinking_default.as_deref()).and_then(Thinking::parse).unwrap_or_default()
+        let wanted = self.inbound.thinking.as_deref().or(own);
+        wanted.or(agents.defaults.thinking_default.as_deref()).and_then(Thinking::parse).unwrap_or_default()
     }
 
     /// An answer that calls tools enters the transcript before anything is called.
@@ -255,7 +256,7 @@ impl Run<'_> {
     pub(super) async fn compact_now(&mut self) -> Result<Ended, StoreError> {
         let candidates = match self.candidates().await {
             Ok(candidates) => candidates,
-            Err(why) => return Ok(Ended::Replied(why.sentence())),
+            Err(why) => return Ok(Ended::Failed(why.sentence(), why.to_string())),
         };
         let history = History::from_rows(&self.rows().await?);
         let before = history.tokens();
@@ -263,12 +264,11 @@ impl Run<'_> {
             return Ok(Ended::Replied("There is nothing to shorten yet.".to_owned()));
         }
         let after = self.compact(history, &candidates, before / 5).await?.tokens();
-        let text = if after < before {
-            format!("Shortened from about {before} to about {after} tokens.")
-        } else {
-            "The conversation could not be shortened; the log says why.".to_owned()
-        };
-        Ok(Ended::Replied(text))
+        if after >= before {
+            let sentence = "The conversation could not be shortened; the log says why.";
+            return Ok(Ended::Failed(sentence.to_owned(), "no shorter after compaction".to_owned()));
+        }
+        Ok(Ended::Replied(format!("Shortened from about {before} to about {after} tokens.")))
     }
 }
 

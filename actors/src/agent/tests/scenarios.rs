@@ -49,7 +49,11 @@ async fn commands_work_without_a_model_and_a_message_says_how_to_add_one() {
     let invoked = world.answer("/invoke pi system.which {\"bins\":[\"sh\"]}").await;
     assert!(invoked.contains("\"/bin/sh\""), "{invoked}");
     assert_eq!(world.nodes.calls.borrow()[0].params, json!({"bins": ["sh"]}));
-    assert!(world.answer("hello").await.contains("`nobody`, which is not configured"));
+    let RunStatus::Error { message } = world.ask("hello").await else { panic!("a failure") };
+    assert!(message.contains("`nobody`, which is not configured"), "{message}");
+    let RunStatus::Error { message } = world.ask("/invoke pi nonsense").await else { panic!("a failure") };
+    assert!(message.contains("not declared"), "{message}");
+    assert_eq!(world.outbox().await.last().unwrap().text, Some(format!("⚠️ {message}")));
     assert!(world.models.requests().is_empty());
 }
 
@@ -60,7 +64,7 @@ async fn guests_may_look_but_not_touch() {
     inbound.sender.owner = false;
     let run_id = world.accept(inbound).await;
     assert!(
-        matches!(world.end(&run_id).await, RunStatus::Ok { text, .. } if text.starts_with("Only the owner"))
+        matches!(world.end(&run_id).await, RunStatus::Error { message } if message.starts_with("Only the owner"))
     );
     let mut inbound = message("CALL exec {\"command\":\"id\"}");
     inbound.sender.owner = false;
@@ -242,6 +246,18 @@ async fn an_unknown_run_is_unknown_and_a_long_one_times_out() {
     let run_id = world.say("SILENT").await;
     let wait = AwaitRun { run_id, timeout: Duration::from_millis(50) };
     assert_eq!(world.agent.send(wait).await.unwrap(), RunStatus::Timeout);
+}
+
+#[actix::test]
+async fn a_message_may_ask_for_thinking() {
+    let world = World::with(json!({"agents": {"defaults": {"thinkingDefault": "low"}}}));
+    let mut inbound = message("hello");
+    inbound.thinking = Some("high".into());
+    let run_id = world.accept(inbound).await;
+    world.end(&run_id).await;
+    assert_eq!(world.models.last().body["reasoning_effort"], "high");
+    world.answer("hello").await;
+    assert_eq!(world.models.last().body["reasoning_effort"], "low");
 }
 
 #[actix::test]
