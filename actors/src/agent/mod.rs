@@ -16,6 +16,7 @@ mod messages;
 mod prompt;
 pub mod providers;
 mod run;
+mod setbacks;
 mod tools;
 
 #[cfg(test)]
@@ -44,6 +45,7 @@ use commands::Command;
 use lanes::Lanes;
 use providers::{OllamaProbe, RetryPolicy};
 use run::Workshop;
+use setbacks::Setbacks;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -52,8 +54,10 @@ use tokio::task::AbortHandle;
 
 /// Runs at the same time, unless the settings say otherwise.
 const MAX_CONCURRENT: usize = 8;
-/// A store that is being restarted is asked again after this.
+/// A store that is being restarted is asked again after this, and after ever longer pauses.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
+/// Tries to settle one row before it is parked: more than an hour.
+const MAX_SETBACKS: u32 = 24;
 /// How long an abort waits for the run to say that it has ended.
 const ABORT_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -64,6 +68,7 @@ pub struct Agent {
     running: HashMap<String, Running>,
     /// Rows that run, wait, or are being settled: news of them again is no news.
     known: HashSet<i64>,
+    setbacks: Setbacks,
     /// Those who wait for the end of a run.
     waiters: HashMap<String, Vec<oneshot::Sender<RunStatus>>>,
 }
@@ -114,6 +119,7 @@ impl Agent {
             lanes: Lanes::new(most),
             running: HashMap::new(),
             known: HashSet::new(),
+            setbacks: Setbacks::new(STORE_PAUSE, MAX_SETBACKS),
             waiters: HashMap::new(),
         }
     }
@@ -122,6 +128,7 @@ impl Agent {
     fn impatient(mut self) -> Self {
         self.shop.policy =
             RetryPolicy { attempts: 2, base: Duration::from_millis(5), cap: Duration::from_secs(1) };
+        self.setbacks = Setbacks::new(Duration::from_millis(1), 6);
         self
     }
 
@@ -181,13 +188,10 @@ impl Agent {
     }
 
     fn ended(&mut self, row: &IngressRow, outcome: RunOutcome, ctx: &mut Context<Self>) {
-        let run_id = &row.inbound.run_id;
         self.leave(row);
         self.known.remove(&row.id);
-        for waiter in self.waiters.remove(run_id).unwrap_or_default() {
-            // Whoever waited may have gone.
-            let _ = waiter.send(RunStatus::from(outcome.clone()));
-        }
+        self.setbacks.forget(row.id);
+        self.tell_waiters(&row.inbound.run_id, &RunStatus::from(outcome));
         self.start_waiting(ctx);
     }
 
@@ -197,22 +201,57 @@ impl Agent {
         }
     }
 
-    /// The store could not settle the row; it is pending still and is taken up again.
+    /// The store could not settle the row; it is pending still and is taken up again, after ever longer pauses.
     fn put_off(&mut self, row: IngressRow, error: &StoreError, ctx: &mut Context<Self>) {
-        tracing::error!(run = %row.inbound.run_id, %error, "a run could not be stored; it is taken up again");
+        tracing::error!(run = %row.inbound.run_id, %error, "a run could not be stored");
         self.leave(&row);
-        self.known.remove(&row.id);
-        ctx.run_later(STORE_PAUSE, move |agent, ctx| agent.take(row, ctx));
+        match self.setbacks.again(row.id) {
+            Some(pause) => {
+                ctx.run_later(pause, move |agent, ctx| {
+                    agent.known.remove(&row.id);
+                    agent.take(row, ctx);
+                });
+            }
+            None => self.park(&row),
+        }
         self.start_waiting(ctx);
     }
 
+    /// A run ended by a bug of ours. The row is settled as failed; should that crash, too, it is tried a few times.
     fn crashed(&mut self, row: IngressRow, panic: &tokio::task::JoinError, ctx: &mut Context<Self>) {
         tracing::error!(run = %row.inbound.run_id, %panic, "a run crashed");
         self.leave(&row);
-        let (shop, target, detail) = (self.shop.clone(), row.clone(), panic.to_string());
-        let work = async move { run::crashed(&shop, target, detail).await };
-        self.launch(row, false, watch::Sender::new(None), work, ctx);
+        match self.setbacks.again(row.id) {
+            Some(pause) => {
+                let detail = panic.to_string();
+                ctx.run_later(pause, move |agent, ctx| {
+                    let (shop, target) = (agent.shop.clone(), row.clone());
+                    let work = async move { run::crashed(&shop, target, detail).await };
+                    agent.launch(row, false, watch::Sender::new(None), work, ctx);
+                });
+            }
+            None => self.park(&row),
+        }
         self.start_waiting(ctx);
+    }
+
+    /// Leaves a row that can't be settled alone, so that it harms nothing else. It stays pending, and known: only the
+    /// next start of the agent takes it up.
+    fn park(&mut self, row: &IngressRow) {
+        let run_id = &row.inbound.run_id;
+        tracing::error!(run = %run_id, session = %row.inbound.session_key,
+            "a message can't be settled and is put aside; it is tried again at the next start");
+        self.setbacks.forget(row.id);
+        let message =
+            "This message could not be settled and is put aside; the gateway's log says why.".to_owned();
+        self.tell_waiters(run_id, &RunStatus::Error { message });
+    }
+
+    fn tell_waiters(&mut self, run_id: &str, status: &RunStatus) {
+        for waiter in self.waiters.remove(run_id).unwrap_or_default() {
+            // Whoever waited may have gone.
+            let _ = waiter.send(status.clone());
+        }
     }
 
     /// `/stop`: everything of the session but the command itself.

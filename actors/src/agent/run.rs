@@ -94,12 +94,17 @@ pub(super) async fn give_up(
     Run::open(shop, row).await?.finish(Ended::Stopped(reason)).await
 }
 
-/// Settles a run that ended by a bug of ours, so that it isn't taken up again and again.
+/// Settles a run that ended by a bug of ours, so that it isn't taken up again and again. One that crashed after its
+/// answer was stored has its end.
 pub(super) async fn crashed(
     shop: &Workshop,
     row: IngressRow,
     detail: String,
 ) -> Result<RunOutcome, StoreError> {
+    let stored = shop.gateway.store.ingress_of_run(&row.inbound.run_id).await?;
+    if let Some(outcome) = stored.and_then(|stored| stored.outcome) {
+        return Ok(outcome);
+    }
     let sentence =
         "Something went wrong inside the gateway, and this message could not be answered. The log says more.";
     Run::open(shop, row).await?.finish(Ended::Failed(sentence.to_owned(), detail)).await

@@ -14,7 +14,7 @@ use crate::store::{Accepted, Arrival, Store, now_ms};
 use actix::{Actor, Addr};
 use futures_util::future::LocalBoxFuture;
 use serde_json::{Value, json};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -99,6 +99,8 @@ impl NodeDoor for FakeNodes {
 struct FakeChannels {
     progress: RefCell<Vec<RunProgress>>,
     flushed: RefCell<usize>,
+    /// A bug in the way out.
+    flush_panics: Cell<bool>,
 }
 
 impl ChannelDoor for FakeChannels {
@@ -112,6 +114,7 @@ impl ChannelDoor for FakeChannels {
 
     fn flush(&self, _: &str, _: &str) {
         *self.flushed.borrow_mut() += 1;
+        assert!(!self.flush_panics.get(), "a bug");
     }
 
     fn fetch<'a>(

@@ -161,6 +161,37 @@ async fn what_was_pending_at_a_crash_is_answered_once_after_it() {
 }
 
 #[actix::test]
+async fn a_run_that_crashes_after_its_answer_was_stored_has_answered() {
+    let world = World::new();
+    world.channels.flush_panics.set(true);
+    assert_eq!(world.answer("hello").await, "REPLY: hello");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!((*world.channels.flushed.borrow(), world.outbox().await.len()), (1, 1));
+    world.channels.flush_panics.set(false);
+    assert_eq!(world.answer("again").await, "REPLY: again");
+}
+
+#[actix::test]
+async fn a_message_that_cannot_be_settled_is_put_aside_until_the_next_start() {
+    let mut world = World::new();
+    let sql = |sql: &'static str| world.gateway.store.write(move |db| Ok(db.execute_batch(sql)?));
+    sql("CREATE TRIGGER broken BEFORE UPDATE ON ingress BEGIN SELECT RAISE(ABORT, 'broken'); END")
+        .await
+        .unwrap();
+    let run_id = world.say("hello").await;
+    let ended = world.end(&run_id).await;
+    assert!(matches!(&ended, RunStatus::Error { message } if message.contains("put aside")), "{ended:?}");
+    let asked = world.models.requests().len();
+    assert!(asked <= 6, "{asked}");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!((world.models.requests().len(), world.outbox().await.len()), (asked, 0));
+    sql("DROP TRIGGER broken").await.unwrap();
+    world.crash().await;
+    assert!(matches!(world.end(&run_id).await, RunStatus::Ok { text, .. } if text == "REPLY: hello"));
+    assert_eq!(world.outbox().await.len(), 1);
+}
+
+#[actix::test]
 async fn pictures_reach_the_model_and_other_files_are_named() {
     let world = World::new();
     let file = |kind, mime: &str| Attachment {
