@@ -15,6 +15,7 @@ mod media;
 mod messages;
 mod prompt;
 pub mod providers;
+mod queue;
 mod run;
 mod setbacks;
 mod tools;
@@ -42,8 +43,8 @@ use actix::{
     ResponseFuture, WrapFuture,
 };
 use commands::Command;
-use lanes::Lanes;
 use providers::{OllamaProbe, RetryPolicy};
+use queue::{Company, Queue};
 use run::Workshop;
 use setbacks::Setbacks;
 use std::collections::{HashMap, HashSet};
@@ -64,7 +65,7 @@ const ABORT_PATIENCE: Duration = Duration::from_secs(5);
 /// Answers messages: one run at a time for each conversation, different ones side by side.
 pub struct Agent {
     shop: Workshop,
-    lanes: Lanes<IngressRow>,
+    queue: Queue,
     running: HashMap<String, Running>,
     /// Rows that run, wait, or are being settled: news of them again is no news.
     known: HashSet<i64>,
@@ -77,8 +78,8 @@ struct Running {
     session_key: String,
     stop: watch::Sender<Option<&'static str>>,
     task: AbortHandle,
-    /// It holds its lane, so that the next of its session waits for it.
-    in_lane: bool,
+    /// It holds its lane, so that the next of its session waits for it; these may join it.
+    company: Option<Company>,
 }
 
 impl Drop for Running {
@@ -116,7 +117,7 @@ impl Agent {
         };
         Self {
             shop,
-            lanes: Lanes::new(most),
+            queue: Queue::new(most),
             running: HashMap::new(),
             known: HashSet::new(),
             setbacks: Setbacks::new(STORE_PAUSE, MAX_SETBACKS),
@@ -143,24 +144,28 @@ impl Agent {
             Some(command) if !command.needs_lane() => {
                 let (shop, load, target) = (self.shop.clone(), self.load(), row.clone());
                 let work = async move { run::command(&shop, target, command, load).await };
-                self.launch(row, false, watch::Sender::new(None), work, ctx);
+                self.launch(row, None, watch::Sender::new(None), work, ctx);
             }
             _ => {
-                if settings.messages.queue.mode == QueueMode::Interrupt {
+                if settings.messages.queue.mode_for(&row.inbound.channel) == QueueMode::Interrupt {
                     self.stop_running(Some(&row.inbound.session_key), None, "interrupted");
                 }
-                self.lanes.push(&row.inbound.session_key.clone(), row);
+                if let Some(row) = self.queue.admit(row, &settings) {
+                    let (shop, target) = (self.shop.clone(), row.clone());
+                    let work = async move { run::turn_away(&shop, target).await };
+                    self.launch(row, None, watch::Sender::new(None), work, ctx);
+                }
                 self.start_waiting(ctx);
             }
         }
     }
 
     fn start_waiting(&mut self, ctx: &mut Context<Self>) {
-        while let Some(row) = self.lanes.next() {
+        while let Some((row, company)) = self.queue.next() {
             let (stop, signal) = watch::channel(None);
-            let (shop, target) = (self.shop.clone(), row.clone());
-            let work = async move { run::answer(&shop, target, signal).await };
-            self.launch(row, true, stop, work, ctx);
+            let (shop, target, theirs) = (self.shop.clone(), row.clone(), company.clone());
+            let work = async move { run::answer(&shop, target, theirs, signal).await };
+            self.launch(row, Some(company), stop, work, ctx);
         }
     }
 
@@ -168,7 +173,7 @@ impl Agent {
     fn launch(
         &mut self,
         row: IngressRow,
-        in_lane: bool,
+        company: Option<Company>,
         stop: watch::Sender<Option<&'static str>>,
         work: impl Future<Output = Result<RunOutcome, StoreError>> + 'static,
         ctx: &mut Context<Self>,
@@ -177,7 +182,7 @@ impl Agent {
         let session_key = row.inbound.session_key.clone();
         self.running.insert(
             row.inbound.run_id.clone(),
-            Running { session_key, stop, task: handle.abort_handle(), in_lane },
+            Running { session_key, stop, task: handle.abort_handle(), company },
         );
         let ended = handle.into_actor(self).map(move |end, agent, ctx| match end {
             Ok(Ok(outcome)) => agent.ended(&row, outcome, ctx),
@@ -188,31 +193,43 @@ impl Agent {
     }
 
     fn ended(&mut self, row: &IngressRow, outcome: RunOutcome, ctx: &mut Context<Self>) {
-        self.leave(row);
-        self.known.remove(&row.id);
-        self.setbacks.forget(row.id);
-        self.tell_waiters(&row.inbound.run_id, &RunStatus::from(outcome));
+        let joined = self.leave(row, false);
+        let status = RunStatus::from(outcome);
+        for row in joined.iter().chain([row]) {
+            self.known.remove(&row.id);
+            self.setbacks.forget(row.id);
+            self.tell_waiters(&row.inbound.run_id, &status);
+        }
         self.start_waiting(ctx);
     }
 
-    fn leave(&mut self, row: &IngressRow) {
-        if self.running.remove(&row.inbound.run_id).is_some_and(|running| running.in_lane) {
-            self.lanes.done(&row.inbound.session_key);
-        }
+    /// The row's run has ended. Gives what joined it, which waits again if it is `unsettled`.
+    fn leave(&mut self, row: &IngressRow, unsettled: bool) -> Vec<IngressRow> {
+        let ended = self.running.remove(&row.inbound.run_id);
+        let Some(company) = ended.and_then(|mut running| running.company.take()) else { return Vec::new() };
+        let joined = company.joined();
+        let waits_again = if unsettled { joined.clone() } else { Vec::new() };
+        self.queue.done(&row.inbound.session_key, waits_again);
+        joined
     }
 
     /// The store could not settle the row; it is pending still and is taken up again, after ever longer pauses.
     fn put_off(&mut self, row: IngressRow, error: &StoreError, ctx: &mut Context<Self>) {
         tracing::error!(run = %row.inbound.run_id, %error, "a run could not be stored");
-        self.leave(&row);
         match self.setbacks.again(row.id) {
             Some(pause) => {
+                let joined = self.leave(&row, false);
                 ctx.run_later(pause, move |agent, ctx| {
-                    agent.known.remove(&row.id);
-                    agent.take(row, ctx);
+                    for row in [row].into_iter().chain(joined) {
+                        agent.known.remove(&row.id);
+                        agent.take(row, ctx);
+                    }
                 });
             }
-            None => self.park(&row),
+            None => {
+                self.leave(&row, true);
+                self.park(&row);
+            }
         }
         self.start_waiting(ctx);
     }
@@ -220,14 +237,14 @@ impl Agent {
     /// A run ended by a bug of ours. The row is settled as failed; should that crash, too, it is tried a few times.
     fn crashed(&mut self, row: IngressRow, panic: &tokio::task::JoinError, ctx: &mut Context<Self>) {
         tracing::error!(run = %row.inbound.run_id, %panic, "a run crashed");
-        self.leave(&row);
+        self.leave(&row, true);
         match self.setbacks.again(row.id) {
             Some(pause) => {
                 let detail = panic.to_string();
                 ctx.run_later(pause, move |agent, ctx| {
                     let (shop, target) = (agent.shop.clone(), row.clone());
                     let work = async move { run::crashed(&shop, target, detail).await };
-                    agent.launch(row, false, watch::Sender::new(None), work, ctx);
+                    agent.launch(row, None, watch::Sender::new(None), work, ctx);
                 });
             }
             None => self.park(&row),
@@ -266,15 +283,16 @@ impl Agent {
         };
         let (shop, target) = (self.shop.clone(), row.clone());
         let work = async move { run::reply(&shop, target, text).await };
-        self.launch(row, false, watch::Sender::new(None), work, ctx);
+        self.launch(row, None, watch::Sender::new(None), work, ctx);
     }
 
     /// Tells runs to stop and gives their ids.
     fn stop_running(&self, key: Option<&str>, run_id: Option<&str>, reason: &'static str) -> Vec<String> {
         let wanted = |id: &str, running: &Running| {
-            running.in_lane
-                && key.is_none_or(|key| running.session_key == key)
-                && run_id.is_none_or(|run_id| run_id == id)
+            running.company.as_ref().is_some_and(|company| {
+                key.is_none_or(|key| running.session_key == key)
+                    && run_id.is_none_or(|run_id| run_id == id || company.includes(run_id))
+            })
         };
         let chosen = self.running.iter().filter(|(id, running)| wanted(id, running));
         chosen
@@ -292,21 +310,21 @@ impl Agent {
         reason: &'static str,
         ctx: &mut Context<Self>,
     ) -> Vec<String> {
-        let rows = self.lanes.take_waiting(wanted);
+        let rows = self.queue.take(wanted);
         let ids = rows.iter().map(|row| row.inbound.run_id.clone()).collect();
         for row in rows {
             let (shop, target) = (self.shop.clone(), row.clone());
             let work = async move { run::give_up(&shop, target, reason).await };
-            self.launch(row, false, watch::Sender::new(None), work, ctx);
+            self.launch(row, None, watch::Sender::new(None), work, ctx);
         }
         ids
     }
 
     fn load(&self) -> AgentLoad {
-        let runs = self.running.iter().filter(|(_, running)| running.in_lane);
+        let runs = self.running.iter().filter(|(_, running)| running.company.is_some());
         AgentLoad {
             running: runs.map(|(id, running)| (id.clone(), running.session_key.clone())).collect(),
-            waiting: self.lanes.waiting(),
+            waiting: self.queue.waiting(),
         }
     }
 

@@ -242,7 +242,7 @@ fn merge(into: &mut Value, more: Value) {
     }
 }
 
-fn message(text: &str) -> Inbound {
+pub(super) fn message(text: &str) -> Inbound {
     let id = uuid::Uuid::new_v4().to_string();
     Inbound {
         channel: "telegram".into(),

@@ -44,8 +44,13 @@ impl Run<'_> {
         let patience = self.inbound.timeout_ms.map(Duration::from_millis);
         let mut left = patience.unwrap_or_else(|| self.settings.agents.defaults.timeout());
         for _ in 0..MAX_TURNS {
-            let rows = self.rows().await?;
-            match self.next(&rows) {
+            let mut rows = self.rows().await?;
+            let next = self.next(&rows);
+            let begun = || rows.iter().any(|row| self.is_own(row) && row.role == "assistant");
+            if matches!(next, Next::Ask) && self.take_along(begun()).await? {
+                rows = self.rows().await?;
+            }
+            match next {
                 Next::Done(answer) => return Ok(Ended::Answered(answer)),
                 Next::Call(pending) => self.call_tools(pending).await?,
                 Next::Ask => {
