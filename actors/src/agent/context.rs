@@ -6,6 +6,7 @@ mod room;
 use super::clock::stamp;
 use super::providers::model::{AssistantMessage, Block, ChatMessage, Content};
 use crate::store::{TranscriptRow, now_ms};
+use jiff::tz::TimeZone;
 use serde_json::Value;
 
 /// Rows looked at, the newest of a conversation; what is older has long been summarised.
@@ -27,14 +28,14 @@ pub(super) struct Entry {
 }
 
 impl History {
-    /// Reads the rows of a session, oldest first.
-    pub(super) fn from_rows(rows: &[TranscriptRow]) -> Self {
+    /// Reads the rows of a session, oldest first; times are told in `zone`.
+    pub(super) fn from_rows(rows: &[TranscriptRow], zone: &TimeZone) -> Self {
         let summary = rows.iter().rev().find(|row| row.role == "summary");
         let covered = summary.and_then(|row| row.message["upToSeq"].as_i64()).unwrap_or(0);
-        let mut entries: Vec<Entry> = summary.and_then(entry).into_iter().collect();
+        let mut entries: Vec<Entry> = summary.and_then(|row| entry(row, zone)).into_iter().collect();
         let told =
             rows.iter().filter(|row| row.role != "summary" && row.seq > covered && !is_command(&row.message));
-        entries.extend(told.filter_map(entry));
+        entries.extend(told.filter_map(|row| entry(row, zone)));
         pair_tools(&mut entries);
         Self { entries }
     }
@@ -74,19 +75,19 @@ fn is_command(row: &Value) -> bool {
     row["gatewayCommand"] == true
 }
 
-fn entry(row: &TranscriptRow) -> Option<Entry> {
+fn entry(row: &TranscriptRow, zone: &TimeZone) -> Option<Entry> {
     let mut message: ChatMessage = serde_json::from_value(row.message.clone()).ok()?;
     if let ChatMessage::User { content, timestamp, .. } = &mut message {
-        say_who_and_when(content, *timestamp, &row.message);
+        say_who_and_when(content, &stamp(*timestamp, zone), &row.message);
     }
     Some(Entry { seq: row.seq, run_id: row.run_id.clone(), message })
 }
 
 /// The model learns when something was said, and in a group by whom; the stored row stays as it was.
-fn say_who_and_when(content: &mut Content, timestamp: i64, row: &Value) {
-    let mut prefix = format!("[{}] ", stamp(timestamp));
+fn say_who_and_when(content: &mut Content, when: &str, row: &Value) {
+    let mut prefix = format!("[{when}] ");
     if let Some(name) = row["senderLabel"].as_str() {
-        prefix = format!("[{}, {name}] ", stamp(timestamp));
+        prefix = format!("[{when}, {name}] ");
     }
     if let Some(quoted) = row["replyContext"].as_str() {
         prefix = format!("[In reply to this message: {}] {prefix}", quoted.replace(']', ")"));
@@ -238,7 +239,7 @@ mod tests {
             result(4, "b", "ok"),
             user(5, "next"),
         ];
-        let history = History::from_rows(&rows);
+        let history = History::from_rows(&rows, &TimeZone::UTC);
         assert_eq!(shape(&history), ["user", "assistant", "b:false", "a:true", "user"]);
     }
 
@@ -251,14 +252,14 @@ mod tests {
             row(4, "user", json!({"content": "/status", "gatewayCommand": true})),
             user(5, "new"),
         ];
-        let history = History::from_rows(&rows);
+        let history = History::from_rows(&rows, &TimeZone::UTC);
         assert_eq!(shape(&history), ["summary", "user", "user"]);
     }
 
     #[test]
     fn people_are_named_and_times_told() {
         let rows = [row(1, "user", json!({"content": "hi", "senderLabel": "Ann", "replyContext": "what?"}))];
-        let history = History::from_rows(&rows);
+        let history = History::from_rows(&rows, &TimeZone::UTC);
         let ChatMessage::User { content: Content::Text(text), .. } = &history.entries[0].message else {
             panic!("text")
         };
@@ -276,7 +277,7 @@ mod tests {
             call(5, &["b"]),
             result(6, "b", &long),
         ];
-        let mut history = History::from_rows(&rows);
+        let mut history = History::from_rows(&rows, &TimeZone::UTC);
         history.shorten_old_results(11_000);
         assert!(history.tokens() < 11_000);
         history.fit(10_100);
@@ -290,7 +291,7 @@ mod tests {
             rows.push(call(3 + 2 * step, &[&format!("c{step}")]));
             rows.push(result(4 + 2 * step, &format!("c{step}"), &"x".repeat(24_000)));
         }
-        let mut history = History::from_rows(&rows);
+        let mut history = History::from_rows(&rows, &TimeZone::UTC);
         history.fit(5_000);
         assert!(history.tokens() <= 5_000, "{}", history.tokens());
         let shape = shape(&history);
@@ -308,7 +309,7 @@ mod tests {
         let names: Vec<&str> = ids.iter().map(String::as_str).collect();
         let mut rows = vec![user(1, "go"), call(2, &names)];
         rows.extend((3..).zip(&names).map(|(seq, id)| result(seq, id, &"x".repeat(24_000))));
-        let mut history = History::from_rows(&rows);
+        let mut history = History::from_rows(&rows, &TimeZone::UTC);
         history.fit(5_000);
         assert!(history.tokens() <= 5_000, "{}", history.tokens());
         assert_eq!(history.entries.len(), 10);
@@ -317,7 +318,7 @@ mod tests {
     #[test]
     fn the_cut_falls_between_turns() {
         let rows: Vec<TranscriptRow> = (0..10).map(|n| user(n, &"x".repeat(400))).collect();
-        let history = History::from_rows(&rows);
+        let history = History::from_rows(&rows, &TimeZone::UTC);
         let cut = history.cut_point(400);
         assert!((6..=8).contains(&cut), "{cut}");
         assert_eq!(history.cut_point(1_000_000), 0);

@@ -277,6 +277,10 @@ impl Actor for Agent {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(1024);
+        let idle = self.shop.gateway.settings.get().not_acted_on();
+        if !idle.is_empty() {
+            tracing::warn!(keys = %idle.join(", "), "these settings are not acted on");
+        }
         self.load_pending(ctx);
     }
 }

@@ -6,6 +6,7 @@
 //! or the truth that nobody knows it.
 
 mod finish;
+mod reset;
 mod steps;
 
 use super::commands::{Command, Desk};
@@ -200,7 +201,7 @@ impl<'a> Run<'a> {
                 self.note_command().await?;
                 return self.compact_now().await;
             }
-            Some(_) | None => {}
+            Some(_) | None => self.start_afresh_if_due().await?,
         }
         self.feed.status("preparing_workspace");
         self.feed.status("preparing_context");

@@ -1,5 +1,6 @@
 //! The agent as a whole: a fake model, fake nodes and channels, the real store.
 
+mod queue;
 mod scenarios;
 mod tools;
 

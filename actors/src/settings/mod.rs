@@ -14,6 +14,7 @@ mod paths;
 mod secret;
 pub mod telegram;
 pub mod tools;
+mod unacted;
 
 use serde::Deserialize;
 use serde_json::Value;

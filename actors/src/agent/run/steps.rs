@@ -1,6 +1,7 @@
 //! The loop of a run: ask the model, do what it calls for, ask again.
 
 use super::{Ended, Run};
+use crate::agent::clock::zone;
 use crate::agent::compaction::{self, Budget};
 use crate::agent::context::{History, MAX_ROWS, calls, text_tokens};
 use crate::agent::feed::{DELTA_EVERY, Feed};
@@ -80,6 +81,11 @@ impl Run<'_> {
         self.shop.gateway.store.transcript(&self.session.session_id, MAX_ROWS).await
     }
 
+    fn history(&self, rows: &[TranscriptRow]) -> History {
+        let zone = zone(self.settings.agents.defaults.user_timezone.as_deref());
+        History::from_rows(rows, &zone)
+    }
+
     fn next(&self, rows: &[TranscriptRow]) -> Next {
         let last = rows.iter().rposition(|row| self.is_own(row) && row.role == "assistant");
         let Some(at) = last else { return Next::Ask };
@@ -109,7 +115,7 @@ impl Run<'_> {
         rows: Vec<TranscriptRow>,
     ) -> Result<Result<AssistantMessage, TurnFailure>, StoreError> {
         let used = used_ids(&rows, &self.inbound.run_id);
-        let mut history = History::from_rows(&rows);
+        let mut history = self.history(&rows);
         let fixed = text_tokens(system) + tools.iter().map(tool_tokens).sum::<usize>();
         let budget = self.budget(candidates, fixed);
         history.shorten_old_results(budget.history);
@@ -238,7 +244,7 @@ impl Run<'_> {
             Ok(Some(row)) => {
                 let name = format!("summary:{}", row["upToSeq"]);
                 self.append("summary", &name, row).await?;
-                Ok(History::from_rows(&self.rows().await?))
+                Ok(self.history(&self.rows().await?))
             }
             Ok(None) => Ok(history),
             Err(failure) => {
@@ -263,7 +269,7 @@ impl Run<'_> {
             Ok(candidates) => candidates,
             Err(why) => return Ok(Ended::Failed(why.sentence(), why.to_string())),
         };
-        let history = History::from_rows(&self.rows().await?);
+        let history = self.history(&self.rows().await?);
         let before = history.tokens();
         if history.entries.len() < 4 {
             return Ok(Ended::Replied("There is nothing to shorten yet.".to_owned()));
