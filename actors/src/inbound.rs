@@ -32,6 +32,9 @@ pub struct Inbound {
     /// How long the run may take; the configured time when absent.
     #[serde(default)]
     pub timeout_ms: Option<u64>,
+    /// How hard to think in this run; the configured level when absent.
+    #[serde(default)]
+    pub thinking: Option<String>,
 }
 
 /// Who wrote it.

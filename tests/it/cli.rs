@@ -63,6 +63,13 @@ async fn the_deep_status_shows_the_tree() {
 }
 
 #[actix_web::test]
+async fn the_status_names_the_model_of_a_key_in_the_environment() {
+    let gateway = Setup::new().env("ANTHROPIC_API_KEY", "sk-test").start().await;
+    let said = ok(&gateway, &["status"]).await;
+    assert!(said.contains("anthropic/") && !said.contains("none configured"), "{said}");
+}
+
+#[actix_web::test]
 async fn an_unreachable_gateway_a_wrong_token_and_wrong_arguments_are_told_apart() {
     let mut gateway = Gateway::start().await;
     let (wrong_arguments, _) = fails(&gateway, &["nodes", "no-such-command"]).await;
@@ -201,6 +208,24 @@ async fn a_failed_invoke_is_a_failed_command() {
     .await;
     let (_, said) = fails(&gateway, &["nodes", "invoke", "--node", &id, "--command", "system.which"]).await;
     assert!(said.contains("not connected"), "{said}");
+}
+
+#[actix_web::test]
+async fn a_turn_that_failed_is_a_failed_command() {
+    let world = World::without_model().await;
+    for (words, why) in [
+        (&["agent", "--message", "hi"][..], "No model is configured"),
+        (&["agent", "--message", "hi", "--model", "nope/x"], "`nope`"),
+        (&["agent", "--message", "/invoke nobody system.which"], "nobody"),
+        (&["agent", "--message", "hi", "--agent", "ghost"], "`main`"),
+        (&["agent", "--message", "hi", "--thinking", "very"], "medium"),
+    ] {
+        let (code, said) = fails(&world.gateway, words).await;
+        assert!(code == 1 && said.contains(why), "{words:?}: {code} {said}");
+    }
+    let world = World::start().await;
+    let (code, said) = fails(&world.gateway, &["agent", "--message", "hi", "--model", "nope/x"]).await;
+    assert!(code == 1 && said.contains("`nope`") && world.models.requests().is_empty(), "{said}");
 }
 
 #[actix_web::test]

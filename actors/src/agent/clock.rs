@@ -1,28 +1,17 @@
 //! Times as people and models read them.
 
-/// `Sun 2026-11-22 16:30 UTC`.
-pub(super) fn stamp(ms: i64) -> String {
-    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    let seconds = ms.div_euclid(1000);
-    let days = seconds.div_euclid(86_400);
-    let minutes = seconds.rem_euclid(86_400) / 60;
-    let (year, month, day) = civil(days);
-    let name = DAYS[usize::try_from(days.rem_euclid(7)).unwrap_or(0)];
-    format!("{name} {year:04}-{month:02}-{day:02} {:02}:{:02} UTC", minutes / 60, minutes % 60)
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+/// The zone of this name; the machine's own without one, or where it isn't known.
+pub(super) fn zone(name: Option<&str>) -> TimeZone {
+    name.and_then(|name| TimeZone::get(name).ok()).unwrap_or_else(TimeZone::system)
 }
 
-/// Days since 1970-01-01 as year, month, day. Eras of 400 years begin on a 1st of March, so that the leap
-/// day is the last of its year.
-fn civil(days: i64) -> (i64, i64, i64) {
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+/// `Sun 2026-11-22 16:30 UTC`.
+pub(super) fn stamp(ms: i64, zone: &TimeZone) -> String {
+    let moment = Timestamp::from_millisecond(ms).unwrap_or_default();
+    moment.to_zoned(zone.clone()).strftime("%a %Y-%m-%d %H:%M %Z").to_string()
 }
 
 /// `3 min`, `2 h`, `4 d`.
@@ -42,9 +31,12 @@ mod tests {
 
     #[test]
     fn known_moments() {
-        assert_eq!(stamp(0), "Thu 1970-01-01 00:00 UTC");
-        assert_eq!(stamp(1_795_365_000_000), "Sun 2026-11-22 16:30 UTC");
-        assert_eq!(stamp(951_782_400_000), "Tue 2000-02-29 00:00 UTC");
+        let utc = |ms| stamp(ms, &TimeZone::UTC);
+        assert_eq!(utc(0), "Thu 1970-01-01 00:00 UTC");
+        assert_eq!(utc(1_795_365_000_000), "Sun 2026-11-22 16:30 UTC");
+        assert_eq!(utc(951_782_400_000), "Tue 2000-02-29 00:00 UTC");
+        let east = TimeZone::fixed(jiff::tz::offset(2));
+        assert_eq!(stamp(951_782_400_000, &east), "Tue 2000-02-29 02:00 +02");
     }
 
     #[test]

@@ -95,25 +95,26 @@ pub(super) struct Desk<'a> {
 }
 
 impl Desk<'_> {
-    /// Answers a command that needs nothing but a look.
-    pub(super) async fn answer(&self, command: &Command) -> String {
+    /// Answers a command that needs nothing but a look; `Err` says why it did not do what it should.
+    pub(super) async fn answer(&self, command: &Command) -> Result<String, String> {
         match command {
-            Command::Help => self.help(),
-            Command::Status => self.status(),
+            Command::Help => Ok(self.help()),
+            Command::Status => Ok(self.status()),
             Command::Nodes => self.owner(self.list_nodes()).await,
             Command::Invoke(rest) => self.owner(self.invoke(rest)).await,
             Command::Approve(rest) => self.owner(async { self.approve(rest) }).await,
-            Command::WhoAmI => self.who_am_i(),
-            Command::Stop => "Nothing is running.".to_owned(),
-            Command::New(_) | Command::Compact => String::new(),
+            Command::WhoAmI => Ok(self.who_am_i()),
+            Command::Stop => Ok("Nothing is running.".to_owned()),
+            Command::New(_) | Command::Compact => Ok(String::new()),
         }
     }
 
-    async fn owner(&self, answer: impl Future<Output = String>) -> String {
+    async fn owner(&self, answer: impl Future<Output = Result<String, String>>) -> Result<String, String> {
         if self.inbound.sender.owner {
             answer.await
         } else {
-            "Only the owner of this gateway may do that. /whoami shows how the gateway knows you.".to_owned()
+            Err("Only the owner of this gateway may do that. /whoami shows how the gateway knows you."
+                .to_owned())
         }
     }
 
@@ -148,28 +149,28 @@ impl Desk<'_> {
         )
     }
 
-    async fn list_nodes(&self) -> String {
+    async fn list_nodes(&self) -> Result<String, String> {
         match self.nodes.list().await {
             Ok(nodes) if nodes.is_empty() => {
-                "No node is paired. Run `tidegate node run` on a machine to pair it.".to_owned()
+                Ok("No node is paired. Run `tidegate node run` on a machine to pair it.".to_owned())
             }
-            Ok(nodes) => nodes.iter().map(tools::node_line).collect::<Vec<_>>().join("\n"),
-            Err(why) => format!("The nodes could not be listed: {why}"),
+            Ok(nodes) => Ok(nodes.iter().map(tools::node_line).collect::<Vec<_>>().join("\n")),
+            Err(why) => Err(format!("The nodes could not be listed: {why}")),
         }
     }
 
-    async fn invoke(&self, rest: &str) -> String {
+    async fn invoke(&self, rest: &str) -> Result<String, String> {
         const USAGE: &str = "Usage: /invoke <node> <command> {json}";
         let (node, rest) = first_word(rest);
         let (command, params) = first_word(rest);
         if node.is_empty() || command.is_empty() {
-            return USAGE.to_owned();
+            return Err(USAGE.to_owned());
         }
         let params: Value = match params {
             "" => Value::Null,
             text => match serde_json::from_str(text) {
                 Ok(params) => params,
-                Err(error) => return format!("The parameters are no JSON: {error}. {USAGE}"),
+                Err(error) => return Err(format!("The parameters are no JSON: {error}. {USAGE}")),
             },
         };
         let call = NodeCall {
@@ -184,25 +185,25 @@ impl Desk<'_> {
         match self.nodes.invoke(call).await {
             Ok(answer) => {
                 let text = serde_json::to_string_pretty(&answer.payload).unwrap_or_default();
-                format!("```json\n{}\n```", tools::shortened(&text))
+                Ok(format!("```json\n{}\n```", tools::shortened(&text)))
             }
             Err(failure) if failure.may_have_run => {
-                format!("{failure}. It is not known whether the command ran.")
+                Err(format!("{failure}. It is not known whether the command ran."))
             }
-            Err(failure) => format!("{failure}."),
+            Err(failure) => Err(format!("{failure}.")),
         }
     }
 
-    fn approve(&self, rest: &str) -> String {
+    fn approve(&self, rest: &str) -> Result<String, String> {
         let (id, word) = first_word(rest);
         let Some(decision) = Decision::parse(word.trim()) else {
-            return "Usage: /approve <id> once|always|deny".to_owned();
+            return Err("Usage: /approve <id> once|always|deny".to_owned());
         };
         let by = format!("{}:{}", self.inbound.channel, self.inbound.sender.id);
         match self.gateway.approvals.resolve(self.gateway, id, decision, &by) {
-            Ok(_) if decision.allows() => "Approved.".to_owned(),
-            Ok(_) => "Denied.".to_owned(),
-            Err(why) => format!("That did not work: {why}."),
+            Ok(_) if decision.allows() => Ok("Approved.".to_owned()),
+            Ok(_) => Ok("Denied.".to_owned()),
+            Err(why) => Err(format!("That did not work: {why}.")),
         }
     }
 

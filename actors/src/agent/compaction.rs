@@ -53,7 +53,10 @@ pub(super) async fn summarise(
     policy: RetryPolicy,
 ) -> Result<Option<Value>, TurnFailure> {
     let older = &history.entries[..cut];
-    let Some(last) = older.last() else { return Ok(None) };
+    // A summary of nothing but a summary would be made again at every step of a long turn.
+    let Some(last) = older.last().filter(|last| !matches!(last.message, ChatMessage::Summary { .. })) else {
+        return Ok(None);
+    };
     let Some(candidate) = candidates.first() else { return Ok(None) };
     let most = usize::try_from(candidate.context_tokens / 2).unwrap_or(usize::MAX);
     let text = transcript(older.iter().map(|entry| &entry.message), most);

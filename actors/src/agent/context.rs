@@ -1,15 +1,16 @@
 //! What of a conversation is shown to the model: from the last summary on, with every tool call answered,
 //! and within the tokens that the model takes.
 
+mod room;
+
 use super::clock::stamp;
 use super::providers::model::{AssistantMessage, Block, ChatMessage, Content};
 use crate::store::{TranscriptRow, now_ms};
+use jiff::tz::TimeZone;
 use serde_json::Value;
 
 /// Rows looked at, the newest of a conversation; what is older has long been summarised.
 pub(super) const MAX_ROWS: usize = 2000;
-/// A tool result in an old turn is cut to this when room is needed.
-const OLD_RESULT: usize = 1500;
 /// What a picture costs, about.
 const PICTURE_TOKENS: usize = 1600;
 
@@ -27,14 +28,14 @@ pub(super) struct Entry {
 }
 
 impl History {
-    /// Reads the rows of a session, oldest first.
-    pub(super) fn from_rows(rows: &[TranscriptRow]) -> Self {
+    /// Reads the rows of a session, oldest first; times are told in `zone`.
+    pub(super) fn from_rows(rows: &[TranscriptRow], zone: &TimeZone) -> Self {
         let summary = rows.iter().rev().find(|row| row.role == "summary");
         let covered = summary.and_then(|row| row.message["upToSeq"].as_i64()).unwrap_or(0);
-        let mut entries: Vec<Entry> = summary.and_then(entry).into_iter().collect();
+        let mut entries: Vec<Entry> = summary.and_then(|row| entry(row, zone)).into_iter().collect();
         let told =
             rows.iter().filter(|row| row.role != "summary" && row.seq > covered && !is_command(&row.message));
-        entries.extend(told.filter_map(entry));
+        entries.extend(told.filter_map(|row| entry(row, zone)));
         pair_tools(&mut entries);
         Self { entries }
     }
@@ -46,38 +47,6 @@ impl History {
 
     pub(super) fn messages(&self) -> Vec<ChatMessage> {
         self.entries.iter().map(|entry| entry.message.clone()).collect()
-    }
-
-    /// Cuts the results of old tool calls short until `budget` holds or there is nothing to cut.
-    pub(super) fn shorten_old_results(&mut self, budget: usize) {
-        let newest_turn = self.entries.iter().rposition(|entry| is_user(&entry.message)).unwrap_or(0);
-        let mut total = self.tokens();
-        for entry in &mut self.entries[..newest_turn] {
-            if total <= budget {
-                return;
-            }
-            let before = tokens_of(&entry.message);
-            if let ChatMessage::ToolResult { content, .. } = &mut entry.message {
-                content.iter_mut().for_each(shorten_block);
-            }
-            total = total - before + tokens_of(&entry.message);
-        }
-    }
-
-    /// Leaves out the oldest turns until `budget` holds; the newest turn always stays.
-    pub(super) fn drop_oldest(&mut self, budget: usize) {
-        let mut total = self.tokens();
-        let newest_turn = self.entries.iter().rposition(|entry| is_user(&entry.message)).unwrap_or(0);
-        let mut drop = 0;
-        while total > budget && drop < newest_turn {
-            total -= tokens_of(&self.entries[drop].message);
-            drop += 1;
-        }
-        // A turn goes as a whole, or results would stand without their calls.
-        while drop > 0 && drop < newest_turn && !is_user(&self.entries[drop].message) {
-            drop += 1;
-        }
-        self.entries.drain(..drop);
     }
 
     /// Where to cut so that about `keep` tokens of whole turns stay: the index of the first entry that stays.
@@ -106,19 +75,19 @@ fn is_command(row: &Value) -> bool {
     row["gatewayCommand"] == true
 }
 
-fn entry(row: &TranscriptRow) -> Option<Entry> {
+fn entry(row: &TranscriptRow, zone: &TimeZone) -> Option<Entry> {
     let mut message: ChatMessage = serde_json::from_value(row.message.clone()).ok()?;
     if let ChatMessage::User { content, timestamp, .. } = &mut message {
-        say_who_and_when(content, *timestamp, &row.message);
+        say_who_and_when(content, &stamp(*timestamp, zone), &row.message);
     }
     Some(Entry { seq: row.seq, run_id: row.run_id.clone(), message })
 }
 
 /// The model learns when something was said, and in a group by whom; the stored row stays as it was.
-fn say_who_and_when(content: &mut Content, timestamp: i64, row: &Value) {
-    let mut prefix = format!("[{}] ", stamp(timestamp));
+fn say_who_and_when(content: &mut Content, when: &str, row: &Value) {
+    let mut prefix = format!("[{when}] ");
     if let Some(name) = row["senderLabel"].as_str() {
-        prefix = format!("[{}, {name}] ", stamp(timestamp));
+        prefix = format!("[{when}, {name}] ");
     }
     if let Some(quoted) = row["replyContext"].as_str() {
         prefix = format!("[In reply to this message: {}] {prefix}", quoted.replace(']', ")"));
@@ -180,19 +149,6 @@ pub(super) fn calls(answer: &AssistantMessage) -> Vec<(String, String)> {
         _ => None,
     };
     answer.content.iter().filter_map(call).collect()
-}
-
-fn shorten_block(block: &mut Block) {
-    match block {
-        Block::Text { text } if text.len() > OLD_RESULT => {
-            let end = text.floor_char_boundary(OLD_RESULT);
-            let left_out = text.len() - end;
-            text.truncate(end);
-            text.push_str(&format!("\n[{left_out} bytes of this old result are left out]"));
-        }
-        Block::Image { .. } => *block = Block::text("[a picture of an earlier turn]"),
-        _ => {}
-    }
 }
 
 /// Tokens of a message, estimated: four bytes a token is a little too many for English and too few for none.
@@ -283,7 +239,7 @@ mod tests {
             result(4, "b", "ok"),
             user(5, "next"),
         ];
-        let history = History::from_rows(&rows);
+        let history = History::from_rows(&rows, &TimeZone::UTC);
         assert_eq!(shape(&history), ["user", "assistant", "b:false", "a:true", "user"]);
     }
 
@@ -296,14 +252,14 @@ mod tests {
             row(4, "user", json!({"content": "/status", "gatewayCommand": true})),
             user(5, "new"),
         ];
-        let history = History::from_rows(&rows);
+        let history = History::from_rows(&rows, &TimeZone::UTC);
         assert_eq!(shape(&history), ["summary", "user", "user"]);
     }
 
     #[test]
     fn people_are_named_and_times_told() {
         let rows = [row(1, "user", json!({"content": "hi", "senderLabel": "Ann", "replyContext": "what?"}))];
-        let history = History::from_rows(&rows);
+        let history = History::from_rows(&rows, &TimeZone::UTC);
         let ChatMessage::User { content: Content::Text(text), .. } = &history.entries[0].message else {
             panic!("text")
         };
@@ -321,17 +277,48 @@ mod tests {
             call(5, &["b"]),
             result(6, "b", &long),
         ];
-        let mut history = History::from_rows(&rows);
+        let mut history = History::from_rows(&rows, &TimeZone::UTC);
         history.shorten_old_results(11_000);
         assert!(history.tokens() < 11_000);
-        history.drop_oldest(10_100);
+        history.fit(10_100);
         assert_eq!(shape(&history), ["user", "assistant", "b:false"]);
+    }
+
+    #[test]
+    fn a_turn_that_outgrows_the_window_loses_its_oldest_steps_and_says_so() {
+        let mut rows = vec![user(1, "go"), user(2, "and quickly")];
+        for step in 0..40 {
+            rows.push(call(3 + 2 * step, &[&format!("c{step}")]));
+            rows.push(result(4 + 2 * step, &format!("c{step}"), &"x".repeat(24_000)));
+        }
+        let mut history = History::from_rows(&rows, &TimeZone::UTC);
+        history.fit(5_000);
+        assert!(history.tokens() <= 5_000, "{}", history.tokens());
+        let shape = shape(&history);
+        assert_eq!((shape[0].as_str(), shape[1].as_str(), shape[2].as_str()), ("user", "user", "assistant"));
+        assert_eq!(shape.last().map(String::as_str), Some("c39:false"));
+        let text = |entry: &Entry| serde_json::to_string(&entry.message).unwrap();
+        assert!(text(&history.entries[1]).contains("earlier steps of the work on this are left out"));
+        let newest = text(history.entries.last().unwrap());
+        assert!(newest.len() > 5_000 && newest.contains("the rest is left out"), "{}", newest.len());
+    }
+
+    #[test]
+    fn many_results_of_one_step_share_the_room() {
+        let ids: Vec<String> = (0..8).map(|n| format!("c{n}")).collect();
+        let names: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let mut rows = vec![user(1, "go"), call(2, &names)];
+        rows.extend((3..).zip(&names).map(|(seq, id)| result(seq, id, &"x".repeat(24_000))));
+        let mut history = History::from_rows(&rows, &TimeZone::UTC);
+        history.fit(5_000);
+        assert!(history.tokens() <= 5_000, "{}", history.tokens());
+        assert_eq!(history.entries.len(), 10);
     }
 
     #[test]
     fn the_cut_falls_between_turns() {
         let rows: Vec<TranscriptRow> = (0..10).map(|n| user(n, &"x".repeat(400))).collect();
-        let history = History::from_rows(&rows);
+        let history = History::from_rows(&rows, &TimeZone::UTC);
         let cut = history.cut_point(400);
         assert!((6..=8).contains(&cut), "{cut}");
         assert_eq!(history.cut_point(1_000_000), 0);

@@ -271,6 +271,18 @@ impl Feed {
         state.progress(Phase::Finished);
     }
 
+    /// The end of a message that this run answered along with its own; the answer itself was told once.
+    pub(super) fn joined(&self, run_id: &str, end: &str, fields: Value) {
+        let state = self.0.borrow();
+        let mut payload = json!({
+            "runId": run_id, "sessionKey": state.session_key, "agentId": state.agent_id, "seq": 1, "state": end,
+        });
+        if let (Value::Object(payload), Value::Object(fields)) = (&mut payload, fields) {
+            payload.extend(fields);
+        }
+        state.send("chat", &payload, Audience::Scope(Scope::Read), false);
+    }
+
     /// The run was stopped.
     pub(super) fn aborted(&self, reason: &str) {
         let mut state = self.0.borrow_mut();

@@ -65,6 +65,11 @@ impl<T> Lanes<T> {
         }
     }
 
+    /// What waits in one lane.
+    pub(super) fn lane(&mut self, key: &str) -> Option<&mut VecDeque<T>> {
+        self.lanes.get_mut(key).map(|lane| &mut lane.waiting)
+    }
+
     /// Takes waiting work out, wherever it stands.
     pub(super) fn take_waiting(&mut self, mut wanted: impl FnMut(&T) -> bool) -> Vec<T> {
         let mut taken = Vec::new();

@@ -9,13 +9,16 @@ mod commands;
 mod compaction;
 mod context;
 mod doors;
+mod endings;
 mod feed;
 mod lanes;
 mod media;
 mod messages;
 mod prompt;
 pub mod providers;
+mod queue;
 mod run;
+mod setbacks;
 mod tools;
 
 #[cfg(test)]
@@ -41,9 +44,10 @@ use actix::{
     ResponseFuture, WrapFuture,
 };
 use commands::Command;
-use lanes::Lanes;
 use providers::{OllamaProbe, RetryPolicy};
+use queue::{Company, Queue};
 use run::Workshop;
+use setbacks::Setbacks;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -52,18 +56,21 @@ use tokio::task::AbortHandle;
 
 /// Runs at the same time, unless the settings say otherwise.
 const MAX_CONCURRENT: usize = 8;
-/// A store that is being restarted is asked again after this.
+/// A store that is being restarted is asked again after this, and after ever longer pauses.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
+/// Tries to settle one row before it is parked: more than an hour.
+const MAX_SETBACKS: u32 = 24;
 /// How long an abort waits for the run to say that it has ended.
 const ABORT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Answers messages: one run at a time for each conversation, different ones side by side.
 pub struct Agent {
     shop: Workshop,
-    lanes: Lanes<IngressRow>,
+    queue: Queue,
     running: HashMap<String, Running>,
     /// Rows that run, wait, or are being settled: news of them again is no news.
     known: HashSet<i64>,
+    setbacks: Setbacks,
     /// Those who wait for the end of a run.
     waiters: HashMap<String, Vec<oneshot::Sender<RunStatus>>>,
 }
@@ -72,8 +79,8 @@ struct Running {
     session_key: String,
     stop: watch::Sender<Option<&'static str>>,
     task: AbortHandle,
-    /// It holds its lane, so that the next of its session waits for it.
-    in_lane: bool,
+    /// It holds its lane, so that the next of its session waits for it; these may join it.
+    company: Option<Company>,
 }
 
 impl Drop for Running {
@@ -111,9 +118,10 @@ impl Agent {
         };
         Self {
             shop,
-            lanes: Lanes::new(most),
+            queue: Queue::new(most),
             running: HashMap::new(),
             known: HashSet::new(),
+            setbacks: Setbacks::new(STORE_PAUSE, MAX_SETBACKS),
             waiters: HashMap::new(),
         }
     }
@@ -122,6 +130,7 @@ impl Agent {
     fn impatient(mut self) -> Self {
         self.shop.policy =
             RetryPolicy { attempts: 2, base: Duration::from_millis(5), cap: Duration::from_secs(1) };
+        self.setbacks = Setbacks::new(Duration::from_millis(1), 6);
         self
     }
 
@@ -136,24 +145,28 @@ impl Agent {
             Some(command) if !command.needs_lane() => {
                 let (shop, load, target) = (self.shop.clone(), self.load(), row.clone());
                 let work = async move { run::command(&shop, target, command, load).await };
-                self.launch(row, false, watch::Sender::new(None), work, ctx);
+                self.launch(row, None, watch::Sender::new(None), work, ctx);
             }
             _ => {
-                if settings.messages.queue.mode == QueueMode::Interrupt {
+                if settings.messages.queue.mode_for(&row.inbound.channel) == QueueMode::Interrupt {
                     self.stop_running(Some(&row.inbound.session_key), None, "interrupted");
                 }
-                self.lanes.push(&row.inbound.session_key.clone(), row);
+                if let Some(row) = self.queue.admit(row, &settings) {
+                    let (shop, target) = (self.shop.clone(), row.clone());
+                    let work = async move { run::turn_away(&shop, target).await };
+                    self.launch(row, None, watch::Sender::new(None), work, ctx);
+                }
                 self.start_waiting(ctx);
             }
         }
     }
 
     fn start_waiting(&mut self, ctx: &mut Context<Self>) {
-        while let Some(row) = self.lanes.next() {
+        while let Some((row, company)) = self.queue.next() {
             let (stop, signal) = watch::channel(None);
-            let (shop, target) = (self.shop.clone(), row.clone());
-            let work = async move { run::answer(&shop, target, signal).await };
-            self.launch(row, true, stop, work, ctx);
+            let (shop, target, theirs) = (self.shop.clone(), row.clone(), company.clone());
+            let work = async move { run::answer(&shop, target, theirs, signal).await };
+            self.launch(row, Some(company), stop, work, ctx);
         }
     }
 
@@ -161,7 +174,7 @@ impl Agent {
     fn launch(
         &mut self,
         row: IngressRow,
-        in_lane: bool,
+        company: Option<Company>,
         stop: watch::Sender<Option<&'static str>>,
         work: impl Future<Output = Result<RunOutcome, StoreError>> + 'static,
         ctx: &mut Context<Self>,
@@ -170,7 +183,7 @@ impl Agent {
         let session_key = row.inbound.session_key.clone();
         self.running.insert(
             row.inbound.run_id.clone(),
-            Running { session_key, stop, task: handle.abort_handle(), in_lane },
+            Running { session_key, stop, task: handle.abort_handle(), company },
         );
         let ended = handle.into_actor(self).map(move |end, agent, ctx| match end {
             Ok(Ok(outcome)) => agent.ended(&row, outcome, ctx),
@@ -178,41 +191,6 @@ impl Agent {
             Err(panic) => agent.crashed(row, &panic, ctx),
         });
         ctx.spawn(ended);
-    }
-
-    fn ended(&mut self, row: &IngressRow, outcome: RunOutcome, ctx: &mut Context<Self>) {
-        let run_id = &row.inbound.run_id;
-        self.leave(row);
-        self.known.remove(&row.id);
-        for waiter in self.waiters.remove(run_id).unwrap_or_default() {
-            // Whoever waited may have gone.
-            let _ = waiter.send(RunStatus::from(outcome.clone()));
-        }
-        self.start_waiting(ctx);
-    }
-
-    fn leave(&mut self, row: &IngressRow) {
-        if self.running.remove(&row.inbound.run_id).is_some_and(|running| running.in_lane) {
-            self.lanes.done(&row.inbound.session_key);
-        }
-    }
-
-    /// The store could not settle the row; it is pending still and is taken up again.
-    fn put_off(&mut self, row: IngressRow, error: &StoreError, ctx: &mut Context<Self>) {
-        tracing::error!(run = %row.inbound.run_id, %error, "a run could not be stored; it is taken up again");
-        self.leave(&row);
-        self.known.remove(&row.id);
-        ctx.run_later(STORE_PAUSE, move |agent, ctx| agent.take(row, ctx));
-        self.start_waiting(ctx);
-    }
-
-    fn crashed(&mut self, row: IngressRow, panic: &tokio::task::JoinError, ctx: &mut Context<Self>) {
-        tracing::error!(run = %row.inbound.run_id, %panic, "a run crashed");
-        self.leave(&row);
-        let (shop, target, detail) = (self.shop.clone(), row.clone(), panic.to_string());
-        let work = async move { run::crashed(&shop, target, detail).await };
-        self.launch(row, false, watch::Sender::new(None), work, ctx);
-        self.start_waiting(ctx);
     }
 
     /// `/stop`: everything of the session but the command itself.
@@ -227,15 +205,16 @@ impl Agent {
         };
         let (shop, target) = (self.shop.clone(), row.clone());
         let work = async move { run::reply(&shop, target, text).await };
-        self.launch(row, false, watch::Sender::new(None), work, ctx);
+        self.launch(row, None, watch::Sender::new(None), work, ctx);
     }
 
     /// Tells runs to stop and gives their ids.
     fn stop_running(&self, key: Option<&str>, run_id: Option<&str>, reason: &'static str) -> Vec<String> {
         let wanted = |id: &str, running: &Running| {
-            running.in_lane
-                && key.is_none_or(|key| running.session_key == key)
-                && run_id.is_none_or(|run_id| run_id == id)
+            running.company.as_ref().is_some_and(|company| {
+                key.is_none_or(|key| running.session_key == key)
+                    && run_id.is_none_or(|run_id| run_id == id || company.includes(run_id))
+            })
         };
         let chosen = self.running.iter().filter(|(id, running)| wanted(id, running));
         chosen
@@ -253,21 +232,21 @@ impl Agent {
         reason: &'static str,
         ctx: &mut Context<Self>,
     ) -> Vec<String> {
-        let rows = self.lanes.take_waiting(wanted);
+        let rows = self.queue.take(wanted);
         let ids = rows.iter().map(|row| row.inbound.run_id.clone()).collect();
         for row in rows {
             let (shop, target) = (self.shop.clone(), row.clone());
             let work = async move { run::give_up(&shop, target, reason).await };
-            self.launch(row, false, watch::Sender::new(None), work, ctx);
+            self.launch(row, None, watch::Sender::new(None), work, ctx);
         }
         ids
     }
 
     fn load(&self) -> AgentLoad {
-        let runs = self.running.iter().filter(|(_, running)| running.in_lane);
+        let runs = self.running.iter().filter(|(_, running)| running.company.is_some());
         AgentLoad {
             running: runs.map(|(id, running)| (id.clone(), running.session_key.clone())).collect(),
-            waiting: self.lanes.waiting(),
+            waiting: self.queue.waiting(),
         }
     }
 
@@ -298,6 +277,10 @@ impl Actor for Agent {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(1024);
+        let idle = self.shop.gateway.settings.get().not_acted_on();
+        if !idle.is_empty() {
+            tracing::warn!(keys = %idle.join(", "), "these settings are not acted on");
+        }
         self.load_pending(ctx);
     }
 }

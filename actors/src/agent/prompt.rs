@@ -125,6 +125,7 @@ mod tests {
             reply_context: None,
             model: None,
             timeout_ms: None,
+            thinking: None,
         }
     }
 

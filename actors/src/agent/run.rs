@@ -6,6 +6,7 @@
 //! or the truth that nobody knows it.
 
 mod finish;
+mod reset;
 mod steps;
 
 use super::commands::{Command, Desk};
@@ -16,6 +17,7 @@ use super::messages::AgentLoad;
 use super::providers::catalog::{Candidate, Catalog, NoModel, process_env};
 use super::providers::model::{AssistantMessage, Block, StopReason};
 use super::providers::{OllamaProbe, RetryPolicy};
+use super::queue::Company;
 use crate::gateway::Gateway;
 use crate::inbound::{Inbound, RunOutcome};
 use crate::rpc::session_value;
@@ -58,15 +60,22 @@ struct Run<'a> {
     settings: Arc<Settings>,
     media: MediaStore,
     feed: Feed,
+    /// What it answers besides its own message; a run that needs no turn has none.
+    company: Option<Company>,
 }
 
 /// Answers a message. On `Err` nothing was settled: the message is still pending.
 pub(super) async fn answer(
     shop: &Workshop,
     row: IngressRow,
+    company: Company,
     mut stop: StopSignal,
 ) -> Result<RunOutcome, StoreError> {
+    if let Some(outcome) = stored_end(shop, &row).await? {
+        return Ok(outcome);
+    }
     let mut run = Run::open(shop, row).await?;
+    run.company = Some(company);
     let stopped = async {
         loop {
             if let Some(reason) = *stop.borrow_and_update() {
@@ -94,12 +103,30 @@ pub(super) async fn give_up(
     Run::open(shop, row).await?.finish(Ended::Stopped(reason)).await
 }
 
-/// Settles a run that ended by a bug of ours, so that it isn't taken up again and again.
+/// Settles a message for which there was no room among those that wait.
+pub(super) async fn turn_away(shop: &Workshop, row: IngressRow) -> Result<RunOutcome, StoreError> {
+    let sentence =
+        "Too many messages are waiting here, so this one was not looked at. Please say it again later.";
+    let ended = Ended::Failed(sentence.to_owned(), "the queue is full".to_owned());
+    Run::open(shop, row).await?.finish(ended).await
+}
+
+/// How the run ended, if it did: a crash may have come after that was stored.
+async fn stored_end(shop: &Workshop, row: &IngressRow) -> Result<Option<RunOutcome>, StoreError> {
+    let stored = shop.gateway.store.ingress_of_run(&row.inbound.run_id).await?;
+    Ok(stored.and_then(|stored| stored.outcome))
+}
+
+/// Settles a run that ended by a bug of ours, so that it isn't taken up again and again. One that crashed after its
+/// answer was stored has its end.
 pub(super) async fn crashed(
     shop: &Workshop,
     row: IngressRow,
     detail: String,
 ) -> Result<RunOutcome, StoreError> {
+    if let Some(outcome) = stored_end(shop, &row).await? {
+        return Ok(outcome);
+    }
     let sentence =
         "Something went wrong inside the gateway, and this message could not be answered. The log says more.";
     Run::open(shop, row).await?.finish(Ended::Failed(sentence.to_owned(), detail)).await
@@ -123,8 +150,11 @@ pub(super) async fn command(
         model,
         load,
     };
-    let text = desk.answer(&command).await;
-    run.finish(Ended::Replied(text)).await
+    let ended = match desk.answer(&command).await {
+        Ok(text) => Ended::Replied(text),
+        Err(why) => Ended::Failed(why, "the command failed".to_owned()),
+    };
+    run.finish(ended).await
 }
 
 /// Answers with a sentence that somebody else knows.
@@ -152,6 +182,7 @@ impl<'a> Run<'a> {
             settings: shop.gateway.settings.get(),
             media: MediaStore::new(&shop.gateway.settings),
             feed,
+            company: None,
         })
     }
 
@@ -170,16 +201,16 @@ impl<'a> Run<'a> {
                 self.note_command().await?;
                 return self.compact_now().await;
             }
-            Some(_) | None => {}
+            Some(_) | None => self.start_afresh_if_due().await?,
         }
         self.feed.status("preparing_workspace");
         self.feed.status("preparing_context");
-        self.note_message().await?;
+        self.note_message(&self.inbound).await?;
         self.mark_running().await?;
         self.feed.started();
         let candidates = match self.candidates().await {
             Ok(candidates) => candidates,
-            Err(why) => return Ok(Ended::Replied(why.sentence())),
+            Err(why) => return Ok(Ended::Failed(why.sentence(), why.to_string())),
         };
         self.feed.status("starting_model");
         self.think(candidates).await
@@ -217,38 +248,48 @@ impl<'a> Run<'a> {
     }
 
     /// The person's message enters the transcript.
-    async fn note_message(&self) -> Result<(), StoreError> {
+    async fn note_message(&self, inbound: &Inbound) -> Result<(), StoreError> {
         let limit = self.settings.agents.defaults.media_max_bytes();
-        let blocks = self.media.take_in(&self.inbound, &*self.shop.channels, limit).await;
+        let blocks = self.media.take_in(inbound, &*self.shop.channels, limit).await;
         let content = match blocks.as_slice() {
             [] => json!("(an empty message)"),
             [Block::Text { text }] => json!(text),
             _ => json!(blocks),
         };
-        let mut message = self.user_row(content);
-        if self.inbound.route.as_ref().is_some_and(|route| route.kind != crate::inbound::ChatKind::Direct) {
-            let sender = &self.inbound.sender;
+        let mut message = user_row(inbound, content);
+        if inbound.route.as_ref().is_some_and(|route| route.kind != crate::inbound::ChatKind::Direct) {
+            let sender = &inbound.sender;
             let name = sender.name.as_deref().or(sender.username.as_deref()).unwrap_or(&sender.id);
             message["senderLabel"] = json!(name.replace(['[', ']'], ""));
         }
-        if let Some(quoted) = &self.inbound.reply_context {
+        if let Some(quoted) = &inbound.reply_context {
             message["replyContext"] = json!(super::providers::shorten(quoted, 2000));
         }
-        self.append("user", "user", message).await
+        self.append_as("user", format!("{}:user", inbound.run_id), message).await
+    }
+
+    /// Takes along what waits behind this run and may join it now; `begun` says that the model has worked already.
+    /// True when something joined.
+    async fn take_along(&self, begun: bool) -> Result<bool, StoreError> {
+        let Some(company) = &self.company else { return Ok(false) };
+        let joining = company.join(&self.inbound, &self.settings, begun);
+        for row in &joining {
+            tracing::info!(run = %self.inbound.run_id, message = %row.inbound.run_id, begun, "a message joins a run");
+            self.note_message(&row.inbound).await?;
+        }
+        Ok(!joining.is_empty())
+    }
+
+    /// What this run answers besides its own message.
+    fn joined(&self) -> Vec<IngressRow> {
+        self.company.as_ref().map(Company::joined).unwrap_or_default()
     }
 
     /// A command enters the transcript for the person to see; the model isn't shown it.
     async fn note_command(&self) -> Result<(), StoreError> {
-        let mut message = self.user_row(json!(self.inbound.text));
+        let mut message = user_row(&self.inbound, json!(self.inbound.text));
         message["gatewayCommand"] = json!(true);
         self.append("user", "user", message).await
-    }
-
-    fn user_row(&self, content: Value) -> Value {
-        json!({
-            "role": "user", "content": content, "timestamp": self.inbound.received_at_ms,
-            "idempotencyKey": format!("{}:user", self.inbound.run_id),
-        })
     }
 
     async fn mark_running(&mut self) -> Result<(), StoreError> {
@@ -275,7 +316,15 @@ impl<'a> Run<'a> {
 
     /// Appends a row once, and tells those who listen to the session. `name` is unique within the run.
     async fn append(&self, role: &'static str, name: &str, message: Value) -> Result<(), StoreError> {
-        let message_id = self.row_id(name);
+        self.append_as(role, self.row_id(name), message).await
+    }
+
+    async fn append_as(
+        &self,
+        role: &'static str,
+        message_id: String,
+        message: Value,
+    ) -> Result<(), StoreError> {
         let row = NewMessage {
             message_id: message_id.clone(),
             run_id: Some(self.inbound.run_id.clone()),
@@ -308,6 +357,13 @@ impl<'a> Run<'a> {
         };
         session_value(&session, &AgentLoad { running, waiting: 0 })
     }
+}
+
+fn user_row(inbound: &Inbound, content: Value) -> Value {
+    json!({
+        "role": "user", "content": content, "timestamp": inbound.received_at_ms,
+        "idempotencyKey": format!("{}:user", inbound.run_id),
+    })
 }
 
 /// The gateway's own words as a model's answer, so that clients show them alike.

@@ -1,5 +1,6 @@
 //! The agent as a whole: a fake model, fake nodes and channels, the real store.
 
+mod queue;
 mod scenarios;
 mod tools;
 
@@ -14,7 +15,7 @@ use crate::store::{Accepted, Arrival, Store, now_ms};
 use actix::{Actor, Addr};
 use futures_util::future::LocalBoxFuture;
 use serde_json::{Value, json};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -99,6 +100,8 @@ impl NodeDoor for FakeNodes {
 struct FakeChannels {
     progress: RefCell<Vec<RunProgress>>,
     flushed: RefCell<usize>,
+    /// A bug in the way out.
+    flush_panics: Cell<bool>,
 }
 
 impl ChannelDoor for FakeChannels {
@@ -112,6 +115,7 @@ impl ChannelDoor for FakeChannels {
 
     fn flush(&self, _: &str, _: &str) {
         *self.flushed.borrow_mut() += 1;
+        assert!(!self.flush_panics.get(), "a bug");
     }
 
     fn fetch<'a>(
@@ -239,7 +243,7 @@ fn merge(into: &mut Value, more: Value) {
     }
 }
 
-fn message(text: &str) -> Inbound {
+pub(super) fn message(text: &str) -> Inbound {
     let id = uuid::Uuid::new_v4().to_string();
     Inbound {
         channel: "telegram".into(),
@@ -262,5 +266,6 @@ fn message(text: &str) -> Inbound {
         reply_context: None,
         model: None,
         timeout_ms: None,
+        thinking: None,
     }
 }

@@ -1,7 +1,7 @@
 //! `agent` and `agent.wait`: a turn for a script or a CLI, with its answer in the response.
 
 use super::call::{Call, Reply, json};
-use super::chat::{SentFile, Submitted, attachment, restarting, sender, submit};
+use super::chat::{SentFile, Submitted, attachment, restarting, sender, submit, thinking};
 use super::table::Method;
 use crate::agent::{AwaitRun, RunStatus};
 use crate::inbound::{ChatKind, Inbound, Route};
@@ -39,6 +39,8 @@ struct AgentParams {
     model: Option<String>,
     #[serde(default)]
     provider: Option<String>,
+    #[serde(default)]
+    thinking: Option<String>,
     #[serde(default)]
     deliver: bool,
     #[serde(default)]
@@ -87,6 +89,7 @@ async fn agent(call: Call) -> Reply {
         reply_context: None,
         model: model(&params),
         timeout_ms: u64::try_from(patience.as_millis()).ok(),
+        thinking: thinking(params.thinking)?,
         text: params.message,
     };
     let run_id = inbound.run_id.clone();

@@ -28,6 +28,16 @@ async fn list(call: Call) -> Reply {
     }))
 }
 
+/// Refuses an agent that nobody configured: it would answer as if it were known.
+pub(super) fn known(gateway: &Gateway, id: &str) -> Result<(), ErrorShape> {
+    let ids = agent_ids(&gateway.settings.get());
+    if ids.iter().any(|known| known.eq_ignore_ascii_case(id)) {
+        return Ok(());
+    }
+    let names: Vec<String> = ids.iter().map(|id| format!("`{id}`")).collect();
+    Err(ErrorShape::invalid(format!("unknown agent id \"{id}\": this gateway has {}", names.join(", "))))
+}
+
 /// Every agent that the settings name; always at least `main`.
 fn agent_ids(settings: &Settings) -> Vec<String> {
     let entries = settings.agents.entries.keys().cloned();

@@ -4,11 +4,12 @@ use super::call::{Call, Reply, json};
 use super::history::{History, HistoryAsk};
 use super::sessions::{defaults, row_of};
 use super::table::Method;
+use crate::agent::providers::model::Thinking;
 use crate::agent::{AbortRuns, Arrived};
 use crate::channels::WEBCHAT;
 use crate::inbound::{Attachment, AttachmentSource, Inbound, MediaKind, Sender};
 use crate::session::Caller;
-use crate::session_key::canonical;
+use crate::session_key::{agent_of, canonical};
 use crate::store::{Accepted, Arrival, IngressRow, IngressState, now_ms};
 use serde::Deserialize;
 use serde_json::{Value, json as object};
@@ -35,6 +36,8 @@ struct SendParams {
     attachments: Vec<SentFile>,
     #[serde(default)]
     timeout_ms: Option<u64>,
+    #[serde(default)]
+    thinking: Option<String>,
     /// Send the answer to the channel that the session last spoke on, too.
     #[serde(default)]
     deliver: bool,
@@ -79,6 +82,7 @@ async fn send(call: Call) -> Reply {
         reply_context: None,
         model: None,
         timeout_ms: params.timeout_ms,
+        thinking: thinking(params.thinking)?,
     };
     let run_id = inbound.run_id.clone();
     let status = match submit(&call, inbound).await? {
@@ -98,6 +102,7 @@ pub(super) enum Submitted {
 
 /// Stores a message and wakes the agent. The agent takes up whatever is stored, should it miss the call.
 pub(super) async fn submit(call: &Call, inbound: Inbound) -> Result<Submitted, ErrorShape> {
+    super::agents::known(&call.gateway, agent_of(&inbound.session_key))?;
     let accepted = call.gateway.store.accept(vec![Arrival::Message(Box::new(inbound))], None).await?;
     match accepted.into_iter().next() {
         Some(Accepted::New(row)) => {
@@ -120,6 +125,15 @@ pub(super) fn sender(caller: &Caller) -> Sender {
         name: caller.client.display_name.clone(),
         username: None,
         owner,
+    }
+}
+
+/// A level of thinking that this gateway knows, or none.
+pub(super) fn thinking(level: Option<String>) -> Result<Option<String>, ErrorShape> {
+    let Some(level) = level.filter(|level| !level.trim().is_empty()) else { return Ok(None) };
+    match Thinking::parse(&level) {
+        Some(_) => Ok(Some(level)),
+        None => Err(ErrorShape::invalid("unknown thinking level: use off, minimal, low, medium or high")),
     }
 }
 

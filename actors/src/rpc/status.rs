@@ -198,7 +198,8 @@ pub fn model_configured(settings: &Settings) -> bool {
 
 /// The model that runs use unless told otherwise.
 pub(super) fn first_model(settings: &Settings) -> Option<String> {
-    settings.agents.defaults.model.as_ref()?.in_order().next().map(str::to_owned)
+    let found = Catalog { settings, env: &process_env, ollama: &[] }.candidates("main", None);
+    found.ok().map(|mut found| found.swap_remove(0).name())
 }
 
 /// What `/readyz` answers.

@@ -88,29 +88,53 @@ pub enum AckScope {
 }
 
 /// `messages.queue`: a message that arrives while a run of its session is active.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct QueueSettings {
     pub mode: QueueMode,
-    pub cap: usize,
+    /// Messages of a session that may wait; read it through [`QueueSettings::cap`].
+    pub cap: Option<usize>,
+    pub drop: QueueDrop,
     pub by_channel: BTreeMap<String, QueueMode>,
 }
 
-impl Default for QueueSettings {
-    fn default() -> Self {
-        Self { mode: QueueMode::default(), cap: 20, by_channel: BTreeMap::new() }
+impl QueueSettings {
+    /// Messages of a session that may wait whole; less than one is not acted on.
+    pub fn cap(&self) -> usize {
+        self.cap.filter(|cap| *cap > 0).unwrap_or(20)
     }
+
+    /// What happens to messages of a channel.
+    pub fn mode_for(&self, channel: &str) -> QueueMode {
+        self.by_channel.get(channel).copied().unwrap_or(self.mode)
+    }
+}
+
+/// `messages.queue.drop`: what gives way when more messages wait than may.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum QueueDrop {
+    /// The oldest are cut short and answered together.
+    #[default]
+    Summarize,
+    /// The oldest are not answered.
+    Old,
+    /// The newest is not taken.
+    New,
 }
 
 /// `messages.queue.mode`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum QueueMode {
-    /// Into the running turn, where that is possible; else after it.
+    /// Into the running turn before its next step, where that is possible; else after it.
     #[default]
     Steer,
+    /// Each a turn of its own, after the running one.
     Followup,
+    /// All that wait become one turn.
     Collect,
+    /// The running turn is stopped.
     Interrupt,
 }
 

@@ -15,6 +15,7 @@ mod placeholder;
 mod secret;
 pub mod telegram;
 pub mod tools;
+mod unacted;
 
 use serde::Deserialize;
 use serde_json::Value;

@@ -228,6 +228,7 @@ mod tests {
             reply_context: None,
             model: None,
             timeout_ms: None,
+            thinking: None,
         }))
     }
 

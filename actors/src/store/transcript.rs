@@ -89,7 +89,7 @@ impl Store {
                 enqueue(db, outbound)?;
             }
             apply_update(db, &end.session_key, &end.update)?;
-            settle(db, end.ingress_id, &end.outcome)
+            std::iter::once(end.ingress_id).chain(end.joined).try_for_each(|id| settle(db, id, &end.outcome))
         })
         .await
     }
@@ -99,6 +99,8 @@ impl Store {
 #[derive(Debug, Clone)]
 pub struct RunEnd {
     pub ingress_id: i64,
+    /// Rows of messages that this run answered along with its own.
+    pub joined: Vec<i64>,
     pub session_key: String,
     pub session_id: String,
     pub messages: Vec<NewMessage>,

@@ -143,8 +143,12 @@ pub struct Catalog<'a> {
 }
 
 impl Catalog<'_> {
-    /// The models to try, best first. `wanted` is what the session or the message asked for.
+    /// The models to try, best first. `wanted` is what the message asked for: one that can't be had is an error, for
+    /// another model's answer is not what was asked for.
     pub fn candidates(&self, agent: &str, wanted: Option<&str>) -> Result<Vec<Candidate>, NoModel> {
+        if let Some(wanted) = wanted {
+            self.candidate(wanted)?;
+        }
         let names = self.names(agent, wanted);
         let mut found: Vec<Candidate> = Vec::new();
         let mut first_problem = None;
@@ -415,6 +419,19 @@ mod tests {
         let first = catalog.candidate("mock/m").unwrap();
         assert_eq!((first.context_tokens, first.sees_images), (1000, false));
         assert!(matches!(catalog.candidate("anthropic/claude"), Err(NoModel::NoKey { .. })));
+    }
+
+    #[test]
+    fn a_model_that_was_asked_for_by_name_is_not_replaced_by_another() {
+        let settings = settings(json!({"models": {"providers": {"mock": {"baseUrl": "http://127.0.0.1:1/v1",
+            "models": [{"id": "m"}]}}}}));
+        let catalog = Catalog { settings: &settings, env: &|_| None, ollama: &[] };
+        assert!(
+            catalog.candidates("main", None).is_ok()
+                && catalog.candidates("main", Some("mock/other")).is_ok()
+        );
+        let refused = catalog.candidates("main", Some("nope/x")).unwrap_err();
+        assert!(matches!(refused, NoModel::UnknownProvider { .. }), "{refused}");
     }
 
     #[test]

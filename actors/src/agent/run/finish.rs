@@ -26,6 +26,7 @@ impl Run<'_> {
         let outbox = self.outbox(&ended, &text, &stored).await;
         let end = RunEnd {
             ingress_id: self.ingress_id,
+            joined: self.joined().iter().map(|row| row.id).collect(),
             session_key: self.session.key.clone(),
             session_id: self.session.session_id.clone(),
             messages: row.clone().into_iter().collect(),
@@ -197,6 +198,17 @@ impl Run<'_> {
                 self.feed.failed(sentence, detail);
             }
             Ended::Stopped(reason) => self.feed.aborted(reason),
+        }
+        for row in self.joined() {
+            match ended {
+                Ended::Failed(sentence, _) => {
+                    self.feed.joined(&row.inbound.run_id, "error", json!({"errorMessage": sentence}));
+                }
+                Ended::Stopped(reason) => {
+                    self.feed.joined(&row.inbound.run_id, "aborted", json!({"stopReason": reason}));
+                }
+                _ => self.feed.joined(&row.inbound.run_id, "final", json!({"stopReason": "stop"})),
+            }
         }
         self.feed.session_changed(("reason", "agent.input.settled"), &view);
         let phase = if matches!(ended, Ended::Failed(..)) { "error" } else { "end" };

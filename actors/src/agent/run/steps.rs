@@ -1,6 +1,7 @@
 //! The loop of a run: ask the model, do what it calls for, ask again.
 
 use super::{Ended, Run};
+use crate::agent::clock::zone;
 use crate::agent::compaction::{self, Budget};
 use crate::agent::context::{History, MAX_ROWS, calls, text_tokens};
 use crate::agent::feed::{DELTA_EVERY, Feed};
@@ -44,8 +45,13 @@ impl Run<'_> {
         let patience = self.inbound.timeout_ms.map(Duration::from_millis);
         let mut left = patience.unwrap_or_else(|| self.settings.agents.defaults.timeout());
         for _ in 0..MAX_TURNS {
-            let rows = self.rows().await?;
-            match self.next(&rows) {
+            let mut rows = self.rows().await?;
+            let next = self.next(&rows);
+            let begun = || rows.iter().any(|row| self.is_own(row) && row.role == "assistant");
+            if matches!(next, Next::Ask) && self.take_along(begun()).await? {
+                rows = self.rows().await?;
+            }
+            match next {
                 Next::Done(answer) => return Ok(Ended::Answered(answer)),
                 Next::Call(pending) => self.call_tools(pending).await?,
                 Next::Ask => {
@@ -73,6 +79,11 @@ impl Run<'_> {
 
     async fn rows(&self) -> Result<Vec<TranscriptRow>, StoreError> {
         self.shop.gateway.store.transcript(&self.session.session_id, MAX_ROWS).await
+    }
+
+    fn history(&self, rows: &[TranscriptRow]) -> History {
+        let zone = zone(self.settings.agents.defaults.user_timezone.as_deref());
+        History::from_rows(rows, &zone)
     }
 
     fn next(&self, rows: &[TranscriptRow]) -> Next {
@@ -104,22 +115,20 @@ impl Run<'_> {
         rows: Vec<TranscriptRow>,
     ) -> Result<Result<AssistantMessage, TurnFailure>, StoreError> {
         let used = used_ids(&rows, &self.inbound.run_id);
-        let mut history = History::from_rows(&rows);
+        let mut history = self.history(&rows);
         let fixed = text_tokens(system) + tools.iter().map(tool_tokens).sum::<usize>();
         let budget = self.budget(candidates, fixed);
         history.shorten_old_results(budget.history);
         if history.tokens() > budget.history {
             history = self.compact(history, candidates, budget.keep).await?;
-            history.shorten_old_results(budget.history);
-            history.drop_oldest(budget.history);
+            history.fit(budget.history);
         }
         let mut outcome = self.ask_once(candidates, system, tools, &history).await;
         if outcome.as_ref().is_err_and(TurnFailure::is_overflow) {
             // The estimate was wrong, or the model takes less than was believed.
             let half = history.tokens() / 2;
             history = self.compact(history, candidates, half / 2).await?;
-            history.shorten_old_results(half);
-            history.drop_oldest(half);
+            history.fit(half);
             outcome = self.ask_once(candidates, system, tools, &history).await;
         }
         Ok(outcome.map(|mut answer| {
@@ -179,7 +188,8 @@ impl Run<'_> {
     fn thinking(&self) -> Thinking {
         let agents = &self.settings.agents;
         let own = agents.entry(&self.session.agent_id).and_then(|entry| entry.thinking_default.as_deref());
-        own.or(agents.defaults.thinking_default.as_deref()).and_then(Thinking::parse).unwrap_or_default()
+        let wanted = self.inbound.thinking.as_deref().or(own);
+        wanted.or(agents.defaults.thinking_default.as_deref()).and_then(Thinking::parse).unwrap_or_default()
     }
 
     /// An answer that calls tools enters the transcript before anything is called.
@@ -234,7 +244,7 @@ impl Run<'_> {
             Ok(Some(row)) => {
                 let name = format!("summary:{}", row["upToSeq"]);
                 self.append("summary", &name, row).await?;
-                Ok(History::from_rows(&self.rows().await?))
+                Ok(self.history(&self.rows().await?))
             }
             Ok(None) => Ok(history),
             Err(failure) => {
@@ -257,20 +267,19 @@ impl Run<'_> {
     pub(super) async fn compact_now(&mut self) -> Result<Ended, StoreError> {
         let candidates = match self.candidates().await {
             Ok(candidates) => candidates,
-            Err(why) => return Ok(Ended::Replied(why.sentence())),
+            Err(why) => return Ok(Ended::Failed(why.sentence(), why.to_string())),
         };
-        let history = History::from_rows(&self.rows().await?);
+        let history = self.history(&self.rows().await?);
         let before = history.tokens();
         if history.entries.len() < 4 {
             return Ok(Ended::Replied("There is nothing to shorten yet.".to_owned()));
         }
         let after = self.compact(history, &candidates, before / 5).await?.tokens();
-        let text = if after < before {
-            format!("Shortened from about {before} to about {after} tokens.")
-        } else {
-            "The conversation could not be shortened; the log says why.".to_owned()
-        };
-        Ok(Ended::Replied(text))
+        if after >= before {
+            let sentence = "The conversation could not be shortened; the log says why.";
+            return Ok(Ended::Failed(sentence.to_owned(), "no shorter after compaction".to_owned()));
+        }
+        Ok(Ended::Replied(format!("Shortened from about {before} to about {after} tokens.")))
     }
 }
 

@@ -39,6 +39,26 @@ async fn the_model_sees_the_conversation_and_new_begins_another() {
 }
 
 #[actix::test]
+async fn a_conversation_that_was_silent_for_long_starts_afresh() {
+    let reset = json!({"mode": "idle", "idleMinutes": 60});
+    let world = World::with(
+        json!({"session": {"reset": reset}, "agents": {"defaults": {"userTimezone": "Asia/Tokyo"}}}),
+    );
+    world.answer("alpha").await;
+    world.answer("second").await;
+    let body = world.models.last().body.to_string();
+    assert!(body.contains("alpha") && body.contains("JST"), "{body}");
+    let earlier = world
+        .gateway
+        .store
+        .write(|db| Ok(db.execute_batch("UPDATE transcript SET created_at = created_at - 2 * 3600 * 1000")?));
+    earlier.await.unwrap();
+    world.answer("third").await;
+    assert!(!world.models.last().body.to_string().contains("alpha"));
+    assert_eq!(world.roles().await, ["user", "assistant"]);
+}
+
+#[actix::test]
 async fn commands_work_without_a_model_and_a_message_says_how_to_add_one() {
     let world = World::with(json!({"agents": {"defaults": {"model": {"primary": "nobody/x"}}}}));
     world.nodes.answer("system.which", json!({"bins": {"sh": "/bin/sh"}}));
@@ -49,7 +69,11 @@ async fn commands_work_without_a_model_and_a_message_says_how_to_add_one() {
     let invoked = world.answer("/invoke pi system.which {\"bins\":[\"sh\"]}").await;
     assert!(invoked.contains("\"/bin/sh\""), "{invoked}");
     assert_eq!(world.nodes.calls.borrow()[0].params, json!({"bins": ["sh"]}));
-    assert!(world.answer("hello").await.contains("`nobody`, which is not configured"));
+    let RunStatus::Error { message } = world.ask("hello").await else { panic!("a failure") };
+    assert!(message.contains("`nobody`, which is not configured"), "{message}");
+    let RunStatus::Error { message } = world.ask("/invoke pi nonsense").await else { panic!("a failure") };
+    assert!(message.contains("not declared"), "{message}");
+    assert_eq!(world.outbox().await.last().unwrap().text, Some(format!("⚠️ {message}")));
     assert!(world.models.requests().is_empty());
 }
 
@@ -60,7 +84,7 @@ async fn guests_may_look_but_not_touch() {
     inbound.sender.owner = false;
     let run_id = world.accept(inbound).await;
     assert!(
-        matches!(world.end(&run_id).await, RunStatus::Ok { text, .. } if text.starts_with("Only the owner"))
+        matches!(world.end(&run_id).await, RunStatus::Error { message } if message.starts_with("Only the owner"))
     );
     let mut inbound = message("CALL exec {\"command\":\"id\"}");
     inbound.sender.owner = false;
@@ -157,6 +181,37 @@ async fn what_was_pending_at_a_crash_is_answered_once_after_it() {
 }
 
 #[actix::test]
+async fn a_run_that_crashes_after_its_answer_was_stored_has_answered() {
+    let world = World::new();
+    world.channels.flush_panics.set(true);
+    assert_eq!(world.answer("hello").await, "REPLY: hello");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!((*world.channels.flushed.borrow(), world.outbox().await.len()), (1, 1));
+    world.channels.flush_panics.set(false);
+    assert_eq!(world.answer("again").await, "REPLY: again");
+}
+
+#[actix::test]
+async fn a_message_that_cannot_be_settled_is_put_aside_until_the_next_start() {
+    let mut world = World::new();
+    let sql = |sql: &'static str| world.gateway.store.write(move |db| Ok(db.execute_batch(sql)?));
+    sql("CREATE TRIGGER broken BEFORE UPDATE ON ingress BEGIN SELECT RAISE(ABORT, 'broken'); END")
+        .await
+        .unwrap();
+    let run_id = world.say("hello").await;
+    let ended = world.end(&run_id).await;
+    assert!(matches!(&ended, RunStatus::Error { message } if message.contains("put aside")), "{ended:?}");
+    let asked = world.models.requests().len();
+    assert!(asked <= 6, "{asked}");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!((world.models.requests().len(), world.outbox().await.len()), (asked, 0));
+    sql("DROP TRIGGER broken").await.unwrap();
+    world.crash().await;
+    assert!(matches!(world.end(&run_id).await, RunStatus::Ok { text, .. } if text == "REPLY: hello"));
+    assert_eq!(world.outbox().await.len(), 1);
+}
+
+#[actix::test]
 async fn pictures_reach_the_model_and_other_files_are_named() {
     let world = World::new();
     let file = |kind, mime: &str| Attachment {
@@ -196,6 +251,35 @@ async fn a_conversation_that_grows_too_long_is_summarised() {
 }
 
 #[actix::test]
+async fn a_long_tool_loop_stays_within_the_window() {
+    const WINDOW: usize = 12_000;
+    let provider = json!({"models": [{"id": "m", "contextWindow": WINDOW, "maxTokens": 500}]});
+    let world = World::with(json!({"models": {"providers": {"fake": provider}}}));
+    for _ in 0..2 {
+        world.answer(&format!("BRIEFLY before: {}", "blah ".repeat(2500))).await;
+    }
+    world.nodes.runs("cat log", &"a line of some log\n".repeat(2000), "off");
+    world.models.then(Answer::call("c", "exec", json!({"command": "cat log"})));
+    world.models.then(Answer::text("SUMMARY"));
+    for step in 0..12 {
+        world.models.then(Answer::call(&format!("c{step}"), "exec", json!({"command": "cat log"})));
+    }
+    world.models.then(Answer::text("read it all"));
+    let first = world.models.requests().len();
+    assert_eq!(world.answer("read the log to its end").await, "read it all");
+    let requests = world.models.requests();
+    // Each step is asked for once, and what was before is summarised once.
+    assert_eq!(requests.len(), first + 15);
+    for request in &requests {
+        let tokens = request.body.to_string().len() / 4;
+        assert!(tokens < WINDOW, "{tokens} of {WINDOW}");
+    }
+    let last = requests.last().unwrap().body.to_string();
+    assert!(last.contains("read the log to its end") && last.contains("the rest is left out"), "{last}");
+    assert_eq!(world.models.refusals(), Vec::<String>::new());
+}
+
+#[actix::test]
 async fn an_overflow_that_nobody_foresaw_is_survived() {
     let world = World::new();
     for n in 0..4 {
@@ -213,6 +297,18 @@ async fn an_unknown_run_is_unknown_and_a_long_one_times_out() {
     let run_id = world.say("SILENT").await;
     let wait = AwaitRun { run_id, timeout: Duration::from_millis(50) };
     assert_eq!(world.agent.send(wait).await.unwrap(), RunStatus::Timeout);
+}
+
+#[actix::test]
+async fn a_message_may_ask_for_thinking() {
+    let world = World::with(json!({"agents": {"defaults": {"thinkingDefault": "low"}}}));
+    let mut inbound = message("hello");
+    inbound.thinking = Some("high".into());
+    let run_id = world.accept(inbound).await;
+    world.end(&run_id).await;
+    assert_eq!(world.models.last().body["reasoning_effort"], "high");
+    world.answer("hello").await;
+    assert_eq!(world.models.last().body["reasoning_effort"], "low");
 }
 
 #[actix::test]

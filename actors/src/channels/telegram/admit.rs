@@ -171,6 +171,7 @@ impl House<'_> {
             reply_context: message.reply.as_ref().and_then(quote),
             model: None,
             timeout_ms: None,
+            thinking: None,
         }))
     }
 
