@@ -26,6 +26,8 @@ struct FakeNodes {
     calls: RefCell<Vec<NodeCall>>,
     /// Commands that never end.
     hang: RefCell<Vec<String>>,
+    /// What the node says it is; Linux when it says nothing.
+    platform: RefCell<Option<&'static str>>,
 }
 
 impl FakeNodes {
@@ -64,7 +66,8 @@ impl NodeDoor for FakeNodes {
     fn list(&self) -> LocalBoxFuture<'_, Result<Vec<Value>, NodeFailure>> {
         let commands: Vec<String> =
             ["system.run", "system.run.prepare", "system.which", "camera.snap"].map(str::to_owned).to_vec();
-        let node = json!({"nodeId": "b1e1338d087dcb28", "displayName": "pi", "platform": "linux", "connected": true, "commands": commands});
+        let platform = self.platform.borrow().unwrap_or("linux");
+        let node = json!({"nodeId": "b1e1338d087dcb28", "displayName": "pi", "platform": platform, "connected": true, "commands": commands});
         Box::pin(async move { Ok(vec![node]) })
     }
 

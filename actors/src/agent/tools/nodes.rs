@@ -1,5 +1,7 @@
 //! `nodes`: the person's devices.
 
+mod requests;
+
 use super::{Arguments, Outcome, ToolError, ToolOutcome, Toolbox, exec, node_name, required, text};
 use crate::agent::clock::span;
 use crate::agent::media::{MAX_PICTURE, StoredMedia, picture_mime};
@@ -8,12 +10,13 @@ use crate::inbound::MediaKind;
 use crate::store::now_ms;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value, json};
+use requests::{Request, for_linux, requests};
+use serde_json::{Value, json};
 use std::time::Duration;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
-/// A camera or a recorder needs its own time on top of what was asked for.
-const RECORDING_SLACK: u64 = 30_000;
+/// A camera, a recorder or a locator needs its own time on top of what was asked for.
+const OPERATION_SLACK: u64 = 30_000;
 const MAX_TIMEOUT: u64 = 10 * 60 * 1000;
 
 pub(super) async fn run(tools: &Toolbox<'_>, arguments: &Arguments) -> Outcome {
@@ -28,113 +31,11 @@ pub(super) async fn run(tools: &Toolbox<'_>, arguments: &Arguments) -> Outcome {
         }
         "run" => exec::run_argv(tools, arguments).await,
         "invoke" => invoke(tools, arguments).await,
-        _ => match command_of(action) {
-            Some((command, fields)) => {
-                let params = pick(arguments, fields, action);
-                send(tools, arguments, command, params).await
-            }
+        _ => match requests(action, arguments)? {
+            Some(all) => ask_all(tools, arguments, all).await,
             None => Err(ToolError::new(format!("there is no action `{action}`"))),
         },
     }
-}
-
-/// The node command behind an action, and the arguments that go with it as (ours, the node's).
-fn command_of(action: &str) -> Option<(&'static str, &'static [(&'static str, &'static str)])> {
-    const PICTURE: &[(&str, &str)] = &[
-        ("facing", "facing"),
-        ("maxWidth", "maxWidth"),
-        ("quality", "quality"),
-        ("delayMs", "delayMs"),
-        ("deviceId", "deviceId"),
-    ];
-    const PTZ: &[(&str, &str)] = &[
-        ("deviceId", "deviceId"),
-        ("ptzOperation", "operation"),
-        ("panDegrees", "panDegrees"),
-        ("tiltDegrees", "tiltDegrees"),
-        ("zoomPercent", "zoomPercent"),
-    ];
-    Some(match action {
-        "notify" => (
-            "system.notify",
-            &[
-                ("title", "title"),
-                ("body", "body"),
-                ("sound", "sound"),
-                ("priority", "priority"),
-                ("delivery", "delivery"),
-            ],
-        ),
-        "camera_snap" => ("camera.snap", PICTURE),
-        "camera_list" => ("camera.list", &[]),
-        "camera_clip" => (
-            "camera.clip",
-            &[
-                ("facing", "facing"),
-                ("durationMs", "durationMs"),
-                ("includeAudio", "includeAudio"),
-                ("deviceId", "deviceId"),
-            ],
-        ),
-        "camera_ptz" => ("camera.ptz", PTZ),
-        "photos_latest" => {
-            ("photos.latest", &[("limit", "limit"), ("maxWidth", "maxWidth"), ("quality", "quality")])
-        }
-        "screen_snapshot" | "screen_snap" => (
-            "screen.snapshot",
-            &[("screenIndex", "screenIndex"), ("maxWidth", "maxWidth"), ("quality", "quality")],
-        ),
-        "screen_record" => (
-            "screen.record",
-            &[
-                ("durationMs", "durationMs"),
-                ("screenIndex", "screenIndex"),
-                ("fps", "fps"),
-                ("includeAudio", "includeAudio"),
-            ],
-        ),
-        "location_get" => (
-            "location.get",
-            &[
-                ("maxAgeMs", "maxAgeMs"),
-                ("desiredAccuracy", "desiredAccuracy"),
-                ("locationTimeoutMs", "timeoutMs"),
-            ],
-        ),
-        "notifications_list" => ("notifications.list", &[("limit", "limit")]),
-        "notifications_action" => (
-            "notifications.actions",
-            &[
-                ("notificationAction", "action"),
-                ("notificationKey", "key"),
-                ("notificationReplyText", "replyText"),
-            ],
-        ),
-        "device_status" => ("device.status", &[]),
-        "device_info" => ("device.info", &[]),
-        "device_permissions" => ("device.permissions", &[]),
-        "device_health" => ("device.health", &[]),
-        "which" => ("system.which", &[("bins", "bins")]),
-        _ => return None,
-    })
-}
-
-fn pick(arguments: &Arguments, fields: &[(&str, &str)], action: &str) -> Value {
-    let mut params = Map::new();
-    for (ours, theirs) in fields {
-        if let Some(value) = arguments.get(*ours).filter(|value| !value.is_null()) {
-            params.insert((*theirs).to_owned(), value.clone());
-        }
-    }
-    let format = match action {
-        "camera_snap" | "screen_snapshot" | "screen_snap" => Some("jpg"),
-        "camera_clip" | "screen_record" => Some("mp4"),
-        _ => None,
-    };
-    if let Some(format) = format {
-        params.insert("format".to_owned(), json!(format));
-    }
-    Value::Object(params)
 }
 
 async fn invoke(tools: &Toolbox<'_>, arguments: &Arguments) -> Outcome {
@@ -155,14 +56,59 @@ async fn invoke(tools: &Toolbox<'_>, arguments: &Arguments) -> Outcome {
     send(tools, arguments, command, params).await
 }
 
+/// An action may be several requests: one answer holds what all of them brought.
+async fn ask_all(tools: &Toolbox<'_>, arguments: &Arguments, mut all: Vec<Request>) -> Outcome {
+    let Some(command) = all.first().map(|request| request.command) else {
+        return Err(ToolError::new("there is nothing to ask for"));
+    };
+    let node = tools.pick_node(text(arguments, "node"), command).await?;
+    if all.iter().any(Request::is_sided) {
+        if is_linux(tools, &node).await? {
+            all = for_linux(all);
+        } else if all.len() > 1 && text(arguments, "deviceId").is_some() {
+            return Err(ToolError::new(
+                "a camera named by `deviceId` is not on both sides; leave out `facing`",
+            ));
+        }
+    }
+    let mut payloads = Vec::new();
+    for (index, Request { command, params }) in all.into_iter().enumerate() {
+        let timeout = patience(arguments, &params);
+        let mut call = tools.node_call(&node, command, params, timeout);
+        if index > 0 {
+            call.key.push_str(&format!(":{index}"));
+        }
+        payloads.push(tools.invoke(call).await?.payload);
+    }
+    let payload = match payloads.len() {
+        1 => payloads.swap_remove(0),
+        _ => Value::Array(payloads),
+    };
+    present(tools, command, payload).await
+}
+
+async fn is_linux(tools: &Toolbox<'_>, node: &str) -> Result<bool, ToolError> {
+    let nodes = tools.nodes.list().await?;
+    let found = nodes.iter().find(|view| is_called(view, node));
+    Ok(found
+        .and_then(|view| view["platform"].as_str())
+        .is_some_and(|platform| platform.eq_ignore_ascii_case("linux")))
+}
+
 async fn send(tools: &Toolbox<'_>, arguments: &Arguments, command: &str, params: Value) -> Outcome {
     let node = tools.pick_node(text(arguments, "node"), command).await?;
-    let asked =
-        arguments.get("timeoutMs").or_else(|| arguments.get("invokeTimeoutMs")).and_then(Value::as_u64);
-    let needed = params["durationMs"].as_u64().map(|ms| ms + RECORDING_SLACK);
-    let timeout = asked.or(needed).map_or(DEFAULT_TIMEOUT, |ms| Duration::from_millis(ms.min(MAX_TIMEOUT)));
+    let timeout = patience(arguments, &params);
     let answer = tools.invoke(tools.node_call(&node, command, params, timeout)).await?;
     present(tools, command, answer.payload).await
+}
+
+/// What was asked for; else what the operation takes by its own params, and some more.
+fn patience(arguments: &Arguments, params: &Value) -> Duration {
+    let given = |name: &str| arguments.get(name).and_then(Value::as_u64).filter(|ms| *ms > 0);
+    let operation = params["durationMs"].as_u64().or(params["timeoutMs"].as_u64());
+    let needed = operation.map(|ms| ms.saturating_add(OPERATION_SLACK));
+    let ms = given("invokeTimeoutMs").or(given("timeoutMs")).or(needed);
+    ms.map_or(DEFAULT_TIMEOUT, |ms| Duration::from_millis(ms.min(MAX_TIMEOUT)))
 }
 
 /// Pictures and clips leave the payload as files; the rest is shown as JSON.
@@ -276,18 +222,18 @@ pub(in crate::agent) fn line(node: &Value) -> String {
 }
 
 async fn describe(tools: &Toolbox<'_>, arguments: &Arguments) -> Outcome {
-    let wanted = required(arguments, "node")?.to_lowercase();
+    let wanted = required(arguments, "node")?;
     let nodes = tools.nodes.list().await?;
-    let is_it = |node: &&Value| {
-        let id = node["nodeId"].as_str().unwrap_or_default();
-        (wanted.len() >= 4 && id.starts_with(&wanted))
-            || id == wanted
-            || node_name(node).to_lowercase() == wanted
-    };
-    match nodes.iter().find(is_it) {
+    match nodes.iter().find(|node| is_called(node, wanted)) {
         Some(node) => Ok(ToolOutcome::json(node)),
         None => Err(ToolError::new(format!("no node is called `{wanted}`"))),
     }
+}
+
+fn is_called(node: &Value, wanted: &str) -> bool {
+    let wanted = wanted.to_lowercase();
+    let id = node["nodeId"].as_str().unwrap_or_default();
+    (wanted.len() >= 4 && id.starts_with(&wanted)) || id == wanted || node_name(node).to_lowercase() == wanted
 }
 
 async fn pending(tools: &Toolbox<'_>) -> Outcome {
@@ -326,17 +272,22 @@ mod tests {
         let own = ["status", "describe", "pending", "approve", "reject", "run", "invoke"];
         for action in schema["properties"]["action"]["enum"].as_array().unwrap() {
             let action = action.as_str().unwrap();
-            assert!(own.contains(&action) || command_of(action).is_some(), "{action}");
+            let known = !matches!(requests(action, &Arguments::new()), Ok(None));
+            assert!(own.contains(&action) || known, "{action}");
         }
     }
 
     #[test]
-    fn arguments_are_renamed_and_absent_ones_left_out() {
-        let arguments =
-            json!({"action": "camera_ptz", "deviceId": "c", "ptzOperation": "home", "quality": 1});
-        let (command, fields) = command_of("camera_ptz").unwrap();
-        let params = pick(arguments.as_object().unwrap(), fields, "camera_ptz");
-        assert_eq!((command, params), ("camera.ptz", json!({"deviceId": "c", "operation": "home"})));
+    fn a_call_waits_as_long_as_it_was_asked_to_or_as_its_operation_takes() {
+        let wait =
+            |arguments: Value, params: Value| patience(arguments.as_object().unwrap(), &params).as_millis();
+        assert_eq!(wait(json!({}), json!({})), 30_000);
+        assert_eq!(wait(json!({}), json!({"durationMs": 10_000})), 40_000);
+        assert_eq!(wait(json!({}), json!({"timeoutMs": 45_000})), 75_000);
+        assert_eq!(
+            wait(json!({"invokeTimeoutMs": 5000, "timeoutMs": 90_000}), json!({"durationMs": 1})),
+            5000
+        );
     }
 
     #[test]

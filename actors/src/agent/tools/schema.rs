@@ -57,6 +57,7 @@ fn nodes_parameters() -> Value {
             "cwd": {"type": "string", "description": "run"},
             "invokeCommand": {"type": "string", "description": "invoke"},
             "invokeParamsJson": {"type": "string", "description": "invoke: a JSON object"},
+            "invokeTimeoutMs": {"type": "integer", "minimum": 1, "description": "How long the node may take"},
             "timeoutMs": {"type": "integer", "minimum": 1},
         },
     })
