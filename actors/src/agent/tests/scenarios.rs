@@ -4,7 +4,6 @@ use super::*;
 use crate::agent::fake_models::{Answer, Step};
 use crate::agent::{AbortRuns, ListRuns};
 use crate::channels::Phase;
-use crate::inbound::{Attachment, AttachmentSource, MediaKind};
 
 #[actix::test]
 async fn a_message_is_answered_through_the_outbox_and_settled() {
@@ -154,26 +153,6 @@ async fn what_was_pending_at_a_crash_is_answered_once_after_it() {
     world.crash().await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!((world.outbox().await.len(), world.models.requests().len()), (1, 2));
-}
-
-#[actix::test]
-async fn pictures_reach_the_model_and_other_files_are_named() {
-    let world = World::new();
-    let file = |kind, mime: &str| Attachment {
-        kind,
-        mime: mime.into(),
-        file_name: Some("f".into()),
-        size: Some(7),
-        source: AttachmentSource::Channel { file_id: "id".into() },
-    };
-    let mut inbound = message("what is this?");
-    inbound.attachments = vec![file(MediaKind::Image, "image/jpeg"), file(MediaKind::Voice, "audio/ogg")];
-    let run_id = world.accept(inbound).await;
-    world.end(&run_id).await;
-    let content = world.models.last().body["messages"][1]["content"].clone();
-    assert_eq!(content[1]["image_url"]["url"], "data:image/jpeg;base64,/9j/4AECAw==");
-    assert!(content[2]["text"].as_str().unwrap().contains("voice message"), "{content}");
-    assert_eq!(world.models.refusals(), Vec::<String>::new());
 }
 
 #[actix::test]

@@ -4,19 +4,23 @@ mod requests;
 
 use super::{Arguments, Outcome, ToolError, ToolOutcome, Toolbox, exec, node_name, required, text};
 use crate::agent::clock::span;
-use crate::agent::media::{MAX_PICTURE, StoredMedia, picture_mime};
+use crate::agent::media::{StoredMedia, picture_mime};
 use crate::agent::providers::model::Block;
 use crate::inbound::MediaKind;
+use crate::media_type;
 use crate::store::now_ms;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use requests::{Request, for_linux, requests};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::time::Duration;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A camera, a recorder or a locator needs its own time on top of what was asked for.
 const OPERATION_SLACK: u64 = 30_000;
+/// What `file.write` takes.
+const MAX_HANDED_ON: u64 = 16 << 20;
 const MAX_TIMEOUT: u64 = 10 * 60 * 1000;
 
 pub(super) async fn run(tools: &Toolbox<'_>, arguments: &Arguments) -> Outcome {
@@ -53,7 +57,26 @@ async fn invoke(tools: &Toolbox<'_>, arguments: &Arguments) -> Outcome {
             .map_err(|error| ToolError::new(format!("invokeParamsJson is no JSON: {error}")))?,
         Some(object) => object.clone(),
     };
+    let params = match text(arguments, "file") {
+        Some(name) => with_file(tools, params, name).await?,
+        None => params,
+    };
     send(tools, arguments, command, params).await
+}
+
+/// Hands a stored file on: its bytes become the `contentBase64` that `file.write` takes.
+async fn with_file(tools: &Toolbox<'_>, mut params: Value, name: &str) -> Result<Value, ToolError> {
+    let (file, size) = tools.stored(name).await?;
+    if size > MAX_HANDED_ON {
+        return Err(ToolError::new(format!("`{name}` is larger than the 16 MiB that a node takes")));
+    }
+    let bytes = tools.media.read(&file.path).await;
+    let bytes = bytes.ok_or_else(|| ToolError::new(format!("`{name}` could not be read")))?;
+    let Value::Object(fields) = &mut params else {
+        return Err(ToolError::new("invokeParamsJson must be a JSON object"));
+    };
+    fields.insert("contentBase64".to_owned(), json!(STANDARD.encode(bytes)));
+    Ok(params)
 }
 
 /// An action may be several requests: one answer holds what all of them brought.
@@ -116,15 +139,11 @@ async fn present(tools: &Toolbox<'_>, command: &str, mut payload: Value) -> Outc
     let mut files = Vec::new();
     take_media(&mut payload, &mut files);
     let (mut blocks, mut media) = (Vec::new(), Vec::new());
-    for (bytes, format) in files {
-        let (mime, kind) = kind_of(&bytes, &format);
-        let sees = kind == MediaKind::Image && picture_mime(&bytes).is_some() && bytes.len() <= MAX_PICTURE;
-        match tools.media.save(bytes, mime, kind).await {
+    for File { bytes, format, name } in files {
+        let (mime, kind) = kind_of(&bytes, &format, name.as_deref());
+        match tools.media.save(&bytes, mime, kind, name.as_deref()).await {
             Ok(stored) => {
-                if sees {
-                    let (mime_type, path) = (stored.mime.clone(), Some(stored.path.clone()));
-                    blocks.push(Block::Image { mime_type, data: String::new(), path });
-                }
+                blocks.extend(tools.media.shown(&stored, &bytes));
                 media.push(stored);
             }
             Err(error) => {
@@ -141,30 +160,35 @@ async fn present(tools: &Toolbox<'_>, command: &str, mut payload: Value) -> Outc
 }
 
 fn delivery_note(tools: &Toolbox<'_>, media: &[StoredMedia]) -> Option<String> {
-    let count = media.len();
     let there = if tools.inbound.route.is_some() {
-        "sent to the chat with your answer"
+        "goes to the chat with your answer unless you send it yourself"
     } else {
         "kept with this conversation"
     };
-    (count > 0).then(|| format!("({count} file{} {there})", if count == 1 { "" } else { "s" }))
+    let names: Vec<String> = media.iter().map(|stored| format!("`{}`", stored.path)).collect();
+    (!names.is_empty()).then(|| format!("(stored as {}; {there})", names.join(", ")))
 }
 
-/// Takes every `base64` of the payload out, with the `format` beside it.
-fn take_media(value: &mut Value, out: &mut Vec<(Vec<u8>, String)>) {
+/// A file that was in an answer.
+struct File {
+    bytes: Vec<u8>,
+    format: String,
+    name: Option<String>,
+}
+
+/// Takes every `base64` of the payload out, with what is said of it beside it.
+fn take_media(value: &mut Value, out: &mut Vec<File>) {
     match value {
         Value::Object(map) => {
-            let format = map
-                .get("format")
-                .or_else(|| map.get("mimeType"))
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned();
+            let said = |name: &str| map.get(name).and_then(Value::as_str).map(str::to_owned);
+            let format = said("format").or_else(|| said("mimeType")).unwrap_or_default();
+            let name = said("fileName").or_else(|| said("path"));
             if let Some(Value::String(data)) = map.get("base64")
+                && !data.is_empty()
                 && let Ok(bytes) = STANDARD.decode(data.trim())
             {
                 map.insert("base64".to_owned(), json!(format!("[{} bytes]", bytes.len())));
-                out.push((bytes, format));
+                out.push(File { bytes, format, name });
             }
             map.values_mut().for_each(|inner| take_media(inner, out));
         }
@@ -173,16 +197,24 @@ fn take_media(value: &mut Value, out: &mut Vec<(Vec<u8>, String)>) {
     }
 }
 
-fn kind_of(bytes: &[u8], format: &str) -> (&'static str, MediaKind) {
+fn kind_of(bytes: &[u8], format: &str, name: Option<&str>) -> (&'static str, MediaKind) {
     if let Some(mime) = picture_mime(bytes) {
         return (mime, MediaKind::Image);
     }
-    match format.rsplit('/').next().unwrap_or_default() {
-        "mp4" => ("video/mp4", MediaKind::Video),
-        "webm" => ("video/webm", MediaKind::Video),
-        "ogg" | "opus" => ("audio/ogg", MediaKind::Audio),
-        "mp3" | "mpeg" => ("audio/mpeg", MediaKind::Audio),
-        _ => ("application/octet-stream", MediaKind::Document),
+    let ending = match format.rsplit('/').next().unwrap_or_default() {
+        _ if bytes.starts_with(b"%PDF-") => "pdf",
+        "mpeg" if !format.starts_with("video") => "mp3",
+        "" | "octet-stream" => name.and_then(|name| name.rsplit('.').next()).unwrap_or_default(),
+        format => format,
+    };
+    let mime = media_type::mime_of(Path::new(&format!("x.{ending}")));
+    match media_type::kind_of(mime) {
+        // A picture that isn't one by its bytes, and a PDF in name only, are shown as what they are: files.
+        MediaKind::Image => ("application/octet-stream", MediaKind::Document),
+        _ if mime == "application/pdf" && !bytes.starts_with(b"%PDF-") => {
+            ("application/octet-stream", MediaKind::Document)
+        }
+        kind => (mime, kind),
     }
 }
 
@@ -262,8 +294,12 @@ mod tests {
         take_media(&mut payload, &mut files);
         assert_eq!(files.len(), 2);
         assert_eq!(payload["photos"][0]["base64"], "[6 bytes]");
-        assert_eq!(kind_of(&files[0].0, &files[0].1).1, MediaKind::Video);
-        assert_eq!(kind_of(&files[1].0, &files[1].1), ("image/jpeg", MediaKind::Image));
+        let kind = |file: &File| kind_of(&file.bytes, &file.format, file.name.as_deref());
+        assert_eq!(kind(&files[0]).1, MediaKind::Video);
+        assert_eq!(kind(&files[1]), ("image/jpeg", MediaKind::Image));
+        assert_eq!(kind_of(b"OggS", "opus", None), ("audio/ogg", MediaKind::Audio));
+        assert_eq!(kind_of(b"%PDF-1", "", Some("/a/plan.bin")), ("application/pdf", MediaKind::Document));
+        assert_eq!(kind_of(b"a,b", "", Some("/a/t.csv")), ("text/csv", MediaKind::Document));
     }
 
     #[test]
