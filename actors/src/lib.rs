@@ -8,6 +8,7 @@ pub mod devices;
 pub mod events;
 pub mod gateway;
 pub mod inbound;
+mod media_type;
 pub mod nodes;
 pub mod pulse;
 pub mod randomness;

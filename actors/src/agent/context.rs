@@ -173,8 +173,15 @@ fn block_tokens(block: &Block) -> usize {
             8 + text_tokens(name) + arguments.div_ceil(4)
         }
         Block::Image { .. } => PICTURE_TOKENS,
+        Block::File { mime_type, size, .. } => file_tokens(mime_type, *size),
         Block::Unknown => 0,
     }
+}
+
+/// Some two thousand tokens a page of a document, ten a second of sound: by their usual size.
+fn file_tokens(mime: &str, size: u64) -> usize {
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    if mime.starts_with("audio/") { (size / 200).clamp(50, 20_000) } else { (size / 20).clamp(2000, 60_000) }
 }
 
 pub(super) fn text_tokens(text: &str) -> usize {

@@ -1,9 +1,12 @@
 //! Files of a conversation: what people send in, what nodes return, what goes out again.
 
-use super::doors::ChannelDoor;
+mod intake;
+
+pub(super) use intake::Intake;
+
 use super::providers::model::Block;
-use crate::channels::FetchMedia;
-use crate::inbound::{Attachment, AttachmentSource, Inbound, MediaKind, OutboundMedia};
+use crate::inbound::{MediaKind, OutboundMedia};
+use crate::media_type::{ending_of, kind_of, mime_of};
 use crate::settings::SettingsHandle;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,12 +14,12 @@ use serde_json::{Value, json};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-/// Text files up to this size are read to the model.
-const MAX_TEXT: usize = 64 << 10;
 /// A picture larger than this is refused by the model APIs.
 pub(super) const MAX_PICTURE: usize = 5 << 20;
-/// Pictures that all model APIs take.
-const PICTURES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
+/// Hexadecimal digits of the number before the name that people know a stored file by.
+const NUMBER: usize = 32;
+/// Bytes of such a name.
+const MAX_NAME: usize = 80;
 
 /// The media folder of the state.
 #[derive(Debug, Clone)]
@@ -49,19 +52,31 @@ impl MediaStore {
         Self { folder: settings.paths().media() }
     }
 
-    /// Stores bytes under a fresh name, mode 0600.
+    /// Stores bytes under a fresh name, which ends as people know the file; mode 0600.
     pub(super) async fn save(
         &self,
-        bytes: Vec<u8>,
+        bytes: &[u8],
         mime: &str,
         kind: MediaKind,
+        named: Option<&str>,
     ) -> std::io::Result<StoredMedia> {
-        let name = format!("{}.{}", uuid::Uuid::new_v4().simple(), extension(mime));
-        let target = self.folder.join(&name);
-        let folder = self.folder.clone();
+        let number = uuid::Uuid::new_v4().simple();
+        let name = match named.map(plain_name).filter(|name| !name.is_empty()) {
+            Some(known) => format!("{number}-{known}"),
+            None => format!("{number}.{}", ending_of(mime)),
+        };
+        let (folder, target, bytes) = (self.folder.clone(), self.folder.join(&name), bytes.to_vec());
         let written = tokio::task::spawn_blocking(move || write_private(&folder, &target, &bytes)).await;
         written.map_err(std::io::Error::other)??;
         Ok(StoredMedia { path: name, mime: mime.to_owned(), kind })
+    }
+
+    /// A stored file by the name that the model was told.
+    pub(super) async fn find(&self, path: &str) -> Option<(StoredMedia, u64)> {
+        let place = self.locate(path)?;
+        let meta = tokio::fs::symlink_metadata(&place).await.ok().filter(std::fs::Metadata::is_file)?;
+        let mime = mime_of(&place);
+        Some((StoredMedia { path: path.to_owned(), mime: mime.to_owned(), kind: kind_of(mime) }, meta.len()))
     }
 
     /// The bytes of a stored file; `None` when it is gone.
@@ -71,11 +86,12 @@ impl MediaStore {
 
     /// A copy for the outbox, which removes its files once they are sent.
     pub(super) async fn outbound(&self, stored: &StoredMedia) -> Option<OutboundMedia> {
-        let name = format!("out-{}.{}", uuid::Uuid::new_v4().simple(), extension(&stored.mime));
+        let name = format!("out-{}.{}", uuid::Uuid::new_v4().simple(), ending_of(&stored.mime));
         let (from, to) = (self.locate(&stored.path)?, self.folder.join(&name));
         tokio::fs::copy(&from, &to).await.ok()?;
         let (kind, mime) = (stored.kind, stored.mime.clone());
-        Some(OutboundMedia { kind, mime, file_name: Some(name.clone()), path: name, caption: None })
+        let file_name = stored.path.get(NUMBER + 1..).filter(|_| stored.path.as_bytes()[NUMBER] == b'-');
+        Some(OutboundMedia { kind, mime, file_name: file_name.map(str::to_owned), path: name, caption: None })
     }
 
     /// Only plain names inside the folder.
@@ -87,105 +103,33 @@ impl MediaStore {
         }
     }
 
-    /// The blocks of a person's message: the words, and whatever of the attachments a model can take.
-    pub(super) async fn take_in(
-        &self,
-        inbound: &Inbound,
-        channels: &dyn ChannelDoor,
-        limit: u64,
-    ) -> Vec<Block> {
-        let mut blocks = Vec::new();
-        if !inbound.text.is_empty() {
-            blocks.push(Block::text(&inbound.text));
-        }
-        for attachment in &inbound.attachments {
-            blocks.push(self.take_in_one(inbound, attachment, channels, limit).await);
-        }
-        blocks
-    }
-
-    async fn take_in_one(
-        &self,
-        inbound: &Inbound,
-        attachment: &Attachment,
-        channels: &dyn ChannelDoor,
-        limit: u64,
-    ) -> Block {
-        let label = label(attachment);
-        let is_picture = attachment.kind == MediaKind::Image || PICTURES.contains(&attachment.mime.as_str());
-        let is_text = is_text(attachment);
-        if !is_picture && !is_text {
-            return Block::text(format!("[{label}; its content can't be read here]"));
-        }
-        if attachment.size.is_some_and(|size| size > limit) {
-            return Block::text(format!("[{label}; larger than allowed]"));
-        }
-        let bytes = match self.bytes_of(inbound, attachment, channels, limit).await {
-            Ok(bytes) => bytes,
-            Err(why) => return Block::text(format!("[{label}; could not be fetched: {why}]")),
-        };
-        if is_text {
-            let text = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_TEXT)]).into_owned();
-            return Block::text(format!("[{label}]\n{text}"));
-        }
-        match picture_mime(&bytes) {
-            Some(_) if bytes.len() > MAX_PICTURE => {
-                Block::text(format!("[{label}; too large a picture for the model]"))
-            }
-            Some(mime) => match self.save(bytes, mime, MediaKind::Image).await {
-                Ok(stored) => {
-                    Block::Image { mime_type: stored.mime, data: String::new(), path: Some(stored.path) }
-                }
-                Err(error) => {
-                    tracing::error!(%error, "a picture could not be stored");
-                    Block::text(format!("[{label}; could not be stored]"))
-                }
-            },
-            None => Block::text(format!("[{label}; a kind of picture that can't be read here]")),
-        }
-    }
-
-    async fn bytes_of(
-        &self,
-        inbound: &Inbound,
-        attachment: &Attachment,
-        channels: &dyn ChannelDoor,
-        limit: u64,
-    ) -> Result<Vec<u8>, String> {
-        match &attachment.source {
-            AttachmentSource::Inline { base64 } => {
-                let text = base64.split_once("base64,").map_or(base64.as_str(), |(_, data)| data);
-                STANDARD.decode(text.trim()).map_err(|_| "it is not valid base64".to_owned())
-            }
-            AttachmentSource::Channel { file_id } => {
-                let (file_id, file_name, mime) =
-                    (file_id.clone(), attachment.file_name.clone(), attachment.mime.clone());
-                let bytes = channels
-                    .fetch(&inbound.channel, &inbound.account, FetchMedia { file_id, file_name, mime })
-                    .await?;
-                if bytes.len() as u64 > limit {
-                    Err("it is larger than allowed".to_owned())
-                } else {
-                    Ok(bytes)
-                }
-            }
-            AttachmentSource::File { path } => self.read(path).await.ok_or_else(|| "it is gone".to_owned()),
-        }
-    }
-
-    /// Puts the bytes of stored pictures into the blocks, for a request to a model.
-    pub(super) async fn load_pictures(&self, blocks: &mut [Block]) {
+    /// Puts the bytes of stored files into the blocks, for a request to a model.
+    pub(super) async fn load(&self, blocks: &mut [Block]) {
         for block in blocks {
-            let Block::Image { data, path: Some(path), .. } = block else { continue };
+            let (data, path, what) = match block {
+                Block::Image { data, path: Some(path), .. } => (data, path, "picture"),
+                Block::File { data, path, .. } => (data, path, "file"),
+                _ => continue,
+            };
             if !data.is_empty() {
                 continue;
             }
             match self.read(path).await {
                 Some(bytes) => *data = STANDARD.encode(bytes),
-                None => *block = Block::text("[a picture that is no longer stored]"),
+                None => *block = Block::text(format!("[a {what} that is no longer stored]")),
             }
         }
     }
+}
+
+/// A name as a person wrote it, without anything that could be more than a name.
+fn plain_name(name: &str) -> String {
+    let last = name.rsplit(['/', '\\']).next().unwrap_or_default().trim();
+    let plain = |c: char| if c.is_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' };
+    let plain: String = last.chars().map(plain).collect();
+    // The end says what the file is.
+    let from = plain.ceil_char_boundary(plain.len().saturating_sub(MAX_NAME));
+    plain[from..].trim_start_matches('.').to_owned()
 }
 
 /// Files of conversations older than this are removed; what the model and the person saw of them stays told.
@@ -232,27 +176,6 @@ fn write_private(folder: &Path, target: &Path, bytes: &[u8]) -> std::io::Result<
     file.sync_all()
 }
 
-fn label(attachment: &Attachment) -> String {
-    let kind = match attachment.kind {
-        MediaKind::Image => "picture",
-        MediaKind::Audio => "audio file",
-        MediaKind::Voice => "voice message",
-        MediaKind::Video => "video",
-        MediaKind::Document => "file",
-    };
-    let name = attachment.file_name.as_deref().map(|name| format!(" `{name}`")).unwrap_or_default();
-    let size = attachment.size.map(|size| format!(", {} kB", size.div_ceil(1024))).unwrap_or_default();
-    format!("Attached {kind}{name}, {}{size}", attachment.mime)
-}
-
-fn is_text(attachment: &Attachment) -> bool {
-    let mime = attachment.mime.as_str();
-    attachment.kind == MediaKind::Document
-        && (mime.starts_with("text/")
-            || ["application/json", "application/xml", "application/yaml", "application/toml"]
-                .contains(&mime))
-}
-
 /// The kind of a picture by its first bytes; what the sender says is not believed.
 pub(super) fn picture_mime(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
@@ -261,20 +184,6 @@ pub(super) fn picture_mime(bytes: &[u8]) -> Option<&'static str> {
         [b'G', b'I', b'F', b'8', ..] => Some("image/gif"),
         [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some("image/webp"),
         _ => None,
-    }
-}
-
-fn extension(mime: &str) -> &'static str {
-    match mime {
-        "image/jpeg" => "jpg",
-        "image/png" => "png",
-        "image/gif" => "gif",
-        "image/webp" => "webp",
-        "video/mp4" => "mp4",
-        "video/webm" => "webm",
-        "audio/ogg" => "ogg",
-        "audio/mpeg" => "mp3",
-        _ => "bin",
     }
 }
 
@@ -292,7 +201,7 @@ mod tests {
     async fn files_are_private_and_come_back() {
         use std::os::unix::fs::PermissionsExt;
         let (_folder, store) = store();
-        let saved = store.save(b"x".to_vec(), "image/png", MediaKind::Image).await.unwrap();
+        let saved = store.save(b"x", "image/png", MediaKind::Image, None).await.unwrap();
         let mode = std::fs::metadata(store.folder.join(&saved.path)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(store.read(&saved.path).await.unwrap(), b"x");
@@ -312,10 +221,23 @@ mod tests {
     async fn only_old_files_are_removed() {
         let (_folder, store) = store();
         assert_eq!(prune(&store.folder, KEEP).unwrap(), 0);
-        store.save(b"x".to_vec(), "image/png", MediaKind::Image).await.unwrap();
+        store.save(b"x", "image/png", MediaKind::Image, None).await.unwrap();
         assert_eq!(prune(&store.folder, KEEP).unwrap(), 0);
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert_eq!(prune(&store.folder, Duration::from_millis(5)).unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_file_goes_out_under_the_name_it_came_with() {
+        let (_folder, store) = store();
+        let name = "../../Mein Bericht (1).pdf";
+        let saved = store.save(b"x", "application/pdf", MediaKind::Document, Some(name)).await.unwrap();
+        assert!(saved.path.ends_with("-Mein_Bericht__1_.pdf"), "{}", saved.path);
+        assert_eq!(store.find(&saved.path).await, Some((saved.clone(), 1)));
+        let out = store.outbound(&saved).await.unwrap();
+        assert_eq!(out.file_name.as_deref(), Some("Mein_Bericht__1_.pdf"));
+        let nameless = store.save(b"x", "image/png", MediaKind::Image, None).await.unwrap();
+        assert_eq!(store.outbound(&nameless).await.unwrap().file_name, None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod steps;
 use super::commands::{Command, Desk};
 use super::doors::{ChannelDoor, NodeDoor};
 use super::feed::{Feed, FeedOf};
-use super::media::MediaStore;
+use super::media::{Intake, MediaStore};
 use super::messages::AgentLoad;
 use super::providers::catalog::{Candidate, Catalog, NoModel, process_env};
 use super::providers::model::{AssistantMessage, Block, StopReason};
@@ -250,7 +250,8 @@ impl<'a> Run<'a> {
     /// The person's message enters the transcript.
     async fn note_message(&self, inbound: &Inbound) -> Result<(), StoreError> {
         let limit = self.settings.agents.defaults.media_max_bytes();
-        let blocks = self.media.take_in(inbound, &*self.shop.channels, limit).await;
+        let intake = Intake { media: &self.media, channels: &*self.shop.channels, limit };
+        let blocks = intake.blocks(inbound).await;
         let content = match blocks.as_slice() {
             [] => json!("(an empty message)"),
             [Block::Text { text }] => json!(text),

@@ -1,5 +1,6 @@
 //! The agent as a whole: a fake model, fake nodes and channels, the real store.
 
+mod files;
 mod queue;
 mod scenarios;
 mod tools;
@@ -27,6 +28,8 @@ struct FakeNodes {
     calls: RefCell<Vec<NodeCall>>,
     /// Commands that never end.
     hang: RefCell<Vec<String>>,
+    /// What the node says it is; Linux when it says nothing.
+    platform: RefCell<Option<&'static str>>,
 }
 
 impl FakeNodes {
@@ -65,7 +68,8 @@ impl NodeDoor for FakeNodes {
     fn list(&self) -> LocalBoxFuture<'_, Result<Vec<Value>, NodeFailure>> {
         let commands: Vec<String> =
             ["system.run", "system.run.prepare", "system.which", "camera.snap"].map(str::to_owned).to_vec();
-        let node = json!({"nodeId": "b1e1338d087dcb28", "displayName": "pi", "platform": "linux", "connected": true, "commands": commands});
+        let platform = self.platform.borrow().unwrap_or("linux");
+        let node = json!({"nodeId": "b1e1338d087dcb28", "displayName": "pi", "platform": platform, "connected": true, "commands": commands});
         Box::pin(async move { Ok(vec![node]) })
     }
 
@@ -100,6 +104,8 @@ impl NodeDoor for FakeNodes {
 struct FakeChannels {
     progress: RefCell<Vec<RunProgress>>,
     flushed: RefCell<usize>,
+    /// What people sent, by the channel's name for it; a picture when it is not here.
+    files: RefCell<HashMap<String, Vec<u8>>>,
     /// A bug in the way out.
     flush_panics: Cell<bool>,
 }
@@ -122,9 +128,10 @@ impl ChannelDoor for FakeChannels {
         &'a self,
         _: &'a str,
         _: &'a str,
-        _: FetchMedia,
+        wanted: FetchMedia,
     ) -> LocalBoxFuture<'a, Result<Vec<u8>, String>> {
-        Box::pin(async { Ok(vec![0xFF, 0xD8, 0xFF, 0xE0, 1, 2, 3]) })
+        let file = self.files.borrow().get(&wanted.file_id).cloned();
+        Box::pin(async { Ok(file.unwrap_or_else(|| vec![0xFF, 0xD8, 0xFF, 0xE0, 1, 2, 3])) })
     }
 }
 

@@ -144,6 +144,7 @@ pub(super) fn acts(command: &str) -> bool {
             | "calendar.add"
             | "reminders.add"
             | "terminal.upload"
+            | "camera.ptz.control"
     ) || command.starts_with("browser.proxy")
 }
 

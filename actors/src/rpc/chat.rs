@@ -7,7 +7,8 @@ use super::table::Method;
 use crate::agent::providers::model::Thinking;
 use crate::agent::{AbortRuns, Arrived};
 use crate::channels::WEBCHAT;
-use crate::inbound::{Attachment, AttachmentSource, Inbound, MediaKind, Sender};
+use crate::inbound::{Attachment, AttachmentSource, Inbound, Sender};
+use crate::media_type::kind_of;
 use crate::session::Caller;
 use crate::session_key::{agent_of, canonical};
 use crate::store::{Accepted, Arrival, IngressRow, IngressState, now_ms};
@@ -154,14 +155,8 @@ pub(super) fn attachment(file: SentFile) -> Result<Attachment, ErrorShape> {
         )));
     }
     let mime = file.mime_type.or(head).unwrap_or_else(|| "application/octet-stream".to_owned());
-    let kind = match mime.split('/').next() {
-        Some("image") => MediaKind::Image,
-        Some("audio") => MediaKind::Audio,
-        Some("video") => MediaKind::Video,
-        _ => MediaKind::Document,
-    };
     Ok(Attachment {
-        kind,
+        kind: kind_of(&mime),
         mime,
         file_name: file.file_name,
         size: u64::try_from(size).ok(),

@@ -217,6 +217,7 @@ mod tests {
             received_at_ms: 0,
             reply_context: None,
             model: None,
+            thinking: None,
             timeout_ms: None,
         };
         let session = gateway.store.session_for(&inbound).await.unwrap();

@@ -5,6 +5,7 @@ use super::table::Method;
 use crate::Gateway;
 use crate::channels::{ChannelError, ChannelRequest, TELEGRAM, WEBCHAT, extension};
 use crate::inbound::{ChatKind, MediaKind, OutboundMedia, OutboundMessage, Route};
+use crate::media_type::{kind_of, mime_of};
 use crate::store::{DeliveryState, NewOutbound};
 use base64::Engine;
 use serde::Deserialize;
@@ -373,31 +374,6 @@ fn outbound(path: PathBuf, file_name: Option<String>, mime: String, letter: &Let
     OutboundMedia { kind, mime, file_name: file_name.filter(|name| !name.is_empty()), path, caption: None }
 }
 
-fn kind_of(mime: &str) -> MediaKind {
-    match mime.split('/').next() {
-        Some("image") => MediaKind::Image,
-        Some("audio") => MediaKind::Audio,
-        Some("video") => MediaKind::Video,
-        _ => MediaKind::Document,
-    }
-}
-
-fn mime_of(path: &Path) -> &'static str {
-    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
-    match ending.as_str() {
-        "png" => "image/png",
-        "jpg" | "jpeg" => "image/jpeg",
-        "webp" => "image/webp",
-        "gif" => "image/gif",
-        "mp3" => "audio/mpeg",
-        "ogg" | "oga" | "opus" => "audio/ogg",
-        "mp4" => "video/mp4",
-        "pdf" => "application/pdf",
-        "txt" | "md" | "log" => "text/plain",
-        _ => "application/octet-stream",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -413,12 +389,5 @@ mod tests {
         ] {
             assert_eq!(place(target), (chat.to_owned(), topic.map(str::to_owned)));
         }
-    }
-
-    #[test]
-    fn files_go_as_what_they_are() {
-        assert_eq!(kind_of(mime_of(Path::new("a.PNG"))), MediaKind::Image);
-        assert_eq!(kind_of(mime_of(Path::new("a.ogg"))), MediaKind::Audio);
-        assert_eq!(kind_of(mime_of(Path::new("a.unheard-of"))), MediaKind::Document);
     }
 }

@@ -188,6 +188,61 @@ async fn an_album_is_one_turn_with_all_its_pictures() {
     assert_eq!((inbound.text.as_str(), inbound.attachments.len()), ("both", 2));
 }
 
+fn photo(id: &str, caption: Option<&str>) -> serde_json::Value {
+    let size = json!({"file_id": id, "file_unique_id": id, "width": 9, "height": 9, "file_size": 3});
+    json!({"photo": [size], "media_group_id": "g", "caption": caption})
+}
+
+#[actix::test]
+async fn an_album_over_several_polls_is_one_turn_before_what_follows_it() {
+    let bench = Bench::start(open()).await.ready().await;
+    for id in ["a", "b", "c"] {
+        bench.fake.message(555, 555, photo(id, (id == "b").then_some("all of them")));
+        // The poll that brought one picture is over before the next one comes.
+        if id == "a" {
+            actix::clock::sleep(std::time::Duration::from_millis(150)).await;
+        }
+    }
+    let last = bench.fake.say(555, "what are they?");
+    bench.until("both arrive", |bench| bench.rows().len() == 2).await;
+    assert_eq!(bench.texts(), ["all of them", "what are they?"]);
+    assert_eq!(bench.rows()[0].inbound.attachments.len(), 3);
+    bench.until("all is confirmed", |bench| bench.fake.confirmed() == Some(last)).await;
+    assert_eq!(bench.rows().len(), 2);
+}
+
+#[actix::test]
+async fn an_album_in_a_group_is_addressed_by_the_words_at_one_of_its_pictures() {
+    let bench = Bench::start(json!({"allowFrom": [555], "groups": {"-100": {}}})).await.ready().await;
+    bench.fake.add_group(-100, "Listed");
+    bench.fake.message(-100, 555, photo("a", Some("@fake_oc_bot look")));
+    bench.fake.message(-100, 555, photo("b", None));
+    bench.until("it arrives", |bench| bench.rows().len() == 1).await;
+    assert_eq!(bench.rows()[0].inbound.attachments.len(), 2);
+}
+
+#[actix::test]
+async fn an_album_that_a_crash_cuts_short_comes_whole_and_once() {
+    let bench = Bench::start(open()).await.ready().await;
+    let first = bench.fake.message(555, 555, photo("a", None));
+    actix::clock::sleep(std::time::Duration::from_millis(150)).await;
+    bench.stop().await;
+    assert!(bench.rows().is_empty());
+    assert!(bench.fake.confirmed().is_none_or(|confirmed| confirmed < first));
+    bench.fake.message(555, 555, photo("b", Some("both")));
+    let rows = bench.arrived.clone();
+    let spec = tidegate_actors::channels::branch_with(
+        &bench.gateway,
+        std::sync::Arc::new(move |row| rows.lock().unwrap().push(row)),
+        crate::bench::quick(),
+    );
+    let _root = tidegate_actors::supervise::Supervisor::new(&bench.gateway.tree).child(spec).run();
+    bench.until("it arrives", |bench| bench.rows().len() == 1).await;
+    bench.until("it is confirmed", |bench| bench.fake.waiting() == 0).await;
+    assert_eq!(bench.gateway.store.pending_ingress().await.unwrap().len(), 1);
+    assert_eq!((bench.texts(), bench.rows()[0].inbound.attachments.len()), (vec!["both".to_owned()], 2));
+}
+
 #[actix::test]
 async fn new_rules_hold_at_once_and_a_new_token_reconnects() {
     let bench = Bench::start(open()).await.ready().await;

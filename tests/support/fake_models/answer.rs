@@ -140,11 +140,11 @@ fn tool_results(api: Api, last: &Value, body: &Value) -> Option<String> {
             (!texts.is_empty()).then(|| texts.join("\n"))
         }
         Api::OpenAi => {
-            // A picture follows its result as a message of its own.
+            // A file follows its result as a message of its own.
             let messages = body["messages"].as_array()?;
             let last_tool = messages.iter().rposition(|message| message["role"] == "tool")?;
-            let pictures_only = messages[last_tool + 1..].iter().all(|message| {
-                message["content"].as_array().is_some_and(|p| p.iter().any(|p| p["type"] == "image_url"))
+            let files_only = messages[last_tool + 1..].iter().all(|message| {
+                message["content"].as_array().is_some_and(|p| p.iter().any(|p| p["type"] != "text"))
             });
             let from = messages[..=last_tool]
                 .iter()
@@ -152,7 +152,7 @@ fn tool_results(api: Api, last: &Value, body: &Value) -> Option<String> {
                 .map_or(0, |at| at + 1);
             let texts: Vec<String> =
                 messages[from..=last_tool].iter().map(|m| text_of(&m["content"])).collect();
-            pictures_only.then(|| texts.join("\n"))
+            files_only.then(|| texts.join("\n"))
         }
     }
 }

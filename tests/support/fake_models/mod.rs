@@ -43,9 +43,12 @@ impl Recorded {
     }
 }
 
+/// Makes the answer to a request.
+type Scripted = Box<dyn FnOnce(&Value) -> Answer + Send>;
+
 #[derive(Default)]
 pub(crate) struct Shared {
-    script: Mutex<VecDeque<Answer>>,
+    script: Mutex<VecDeque<Scripted>>,
     requests: Mutex<Vec<Recorded>>,
     /// Models that exist; empty means that every name does.
     known: Mutex<Vec<String>>,
@@ -102,7 +105,12 @@ impl FakeModels {
 
     /// Adds an answer to the script.
     pub fn then(&self, answer: Answer) -> &Self {
-        lock(&self.shared.script).push_back(answer);
+        self.then_with(move |_| answer)
+    }
+
+    /// Adds an answer that depends on what is asked.
+    pub fn then_with(&self, answer: impl FnOnce(&Value) -> Answer + Send + 'static) -> &Self {
+        lock(&self.shared.script).push_back(Box::new(answer));
         self
     }
 
@@ -173,7 +181,8 @@ fn serve(api: Api, request: &HttpRequest, body: &[u8], shared: &web::Data<Shared
     if let Some(refusal) = refused {
         return error_response(api, refusal.status, &refusal.message, &[]);
     }
-    let answer = lock(&shared.script).pop_front().unwrap_or_else(|| answer::from_message(api, &value));
+    let scripted = lock(&shared.script).pop_front();
+    let answer = scripted.map_or_else(|| answer::from_message(api, &value), |answer| answer(&value));
     if let Some((status, message)) = &answer.error {
         return error_response(api, *status, message, &answer.headers);
     }

@@ -144,6 +144,7 @@ fn block_is_valid(at: usize, role: &str, block: &Value) -> Verdict {
             format!("messages.{at}: text content blocks must be non-empty"),
         ),
         "image" => image_is_valid(at, block),
+        "document" => document_is_valid(at, block),
         "tool_use" => {
             need(role == "assistant", format!("messages.{at}: tool_use only in assistant messages"))?;
             need(
@@ -160,6 +161,7 @@ fn block_is_valid(at: usize, role: &str, block: &Value) -> Verdict {
                 match inner["type"].as_str() {
                     Some("text") => block_is_valid(at, "user", inner)?,
                     Some("image") => image_is_valid(at, inner)?,
+                    Some("document") => document_is_valid(at, inner)?,
                     _ => return Err(format!("messages.{at}: invalid tool_result content")),
                 }
             }
@@ -171,6 +173,13 @@ fn block_is_valid(at: usize, role: &str, block: &Value) -> Verdict {
         "redacted_thinking" => need(block["data"].is_string(), format!("messages.{at}.data: Field required")),
         other => Err(format!("messages.{at}: Input tag '{other}' does not match any of the expected tags")),
     }
+}
+
+fn document_is_valid(at: usize, block: &Value) -> Verdict {
+    let source = &block["source"];
+    let ok =
+        source["type"] == "base64" && source["media_type"] == "application/pdf" && source["data"].is_string();
+    need(ok, format!("messages.{at}: document source is not supported"))
 }
 
 fn image_is_valid(at: usize, block: &Value) -> Verdict {
@@ -260,6 +269,17 @@ fn openai(body: &Value) -> Verdict {
                                 && part["image_url"]["url"]
                                     .as_str()
                                     .is_some_and(|u| u.starts_with("data:image/"))
+                        }
+                        Some("file") => {
+                            let data = part["file"]["file_data"].as_str().unwrap_or_default();
+                            role == "user"
+                                && part["file"]["filename"].is_string()
+                                && data.starts_with("data:application/pdf;base64,")
+                        }
+                        Some("input_audio") => {
+                            role == "user"
+                                && part["input_audio"]["data"].is_string()
+                                && part["input_audio"]["format"].is_string()
                         }
                         _ => false,
                     };

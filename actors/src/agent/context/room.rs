@@ -133,6 +133,7 @@ fn cut(message: &mut ChatMessage, limit: usize) {
                 match block {
                     Block::Text { text } => cut_text(text, limit),
                     Block::Image { .. } => *block = Block::text("[a picture that was shown earlier]"),
+                    Block::File { .. } => *block = Block::text("[a file that was shown earlier]"),
                     _ => {}
                 }
             }

@@ -88,6 +88,10 @@ pub struct Candidate {
     pub max_tokens: u32,
     /// False only when the settings say that the model takes no pictures.
     pub sees_images: bool,
+    /// Whether it takes PDFs.
+    pub reads_documents: bool,
+    /// Types of sound that it takes.
+    pub hears: &'static [&'static str],
     pub patience: Patience,
 }
 
@@ -95,6 +99,11 @@ impl Candidate {
     /// `provider/model`.
     pub fn name(&self) -> String {
         format!("{}/{}", self.account.provider, self.model)
+    }
+
+    /// Whether it takes a file of this type.
+    pub fn takes(&self, mime: &str) -> bool {
+        self.hears.contains(&mime) || (self.reads_documents && mime == "application/pdf")
     }
 
     /// The way to ask it.
@@ -261,6 +270,8 @@ impl Catalog<'_> {
             context_tokens: context_of(entry).unwrap_or(default_context),
             max_tokens: max_tokens_of(entry, configured).unwrap_or(DEFAULT_MAX_TOKENS),
             sees_images: entry.is_none_or(|entry| entry.input.is_empty() || entry.sees_images()),
+            reads_documents: reads_documents(api, &account, entry),
+            hears: hears(api, &account, entry, model),
             patience: patience(configured.and_then(ProviderSettings::timeout)),
             account,
         })
@@ -337,6 +348,30 @@ fn api_of(
             Err(NoModel::UnknownApi { provider: provider.to_owned(), api: name.clone() })
         }
         None => Ok(known.map_or(Api::OpenAi, |known| known.api)),
+    }
+}
+
+/// By what the settings say of the model, or else where the API's owner is known to take PDFs.
+fn reads_documents(api: Api, account: &Account, entry: Option<&ModelSettings>) -> bool {
+    let input = entry.map(|entry| entry.input.as_slice()).unwrap_or_default();
+    if input.iter().any(|kind| matches!(kind.as_str(), "pdf" | "file" | "document")) {
+        return true;
+    }
+    let home = match api {
+        Api::Anthropic => account.is_host("anthropic.com"),
+        Api::OpenAi => account.is_host("openai.com") || account.is_host("openrouter.ai"),
+    };
+    home && (input.is_empty() || input.iter().any(|kind| kind == "image"))
+}
+
+/// Sound is taken by few models: those that are said to, and those that OpenAI named after it.
+fn hears(api: Api, account: &Account, entry: Option<&ModelSettings>, model: &str) -> &'static [&'static str] {
+    let official = account.is_host("openai.com");
+    let said = entry.is_some_and(|entry| entry.input.iter().any(|kind| kind == "audio"));
+    match api {
+        Api::OpenAi if official && (said || model.contains("-audio")) => &["audio/mpeg", "audio/wav"],
+        Api::OpenAi if said => &["audio/mpeg", "audio/wav", "audio/ogg", "audio/flac", "audio/mp4"],
+        Api::OpenAi | Api::Anthropic => &[],
     }
 }
 
@@ -432,6 +467,25 @@ mod tests {
         );
         let refused = catalog.candidates("main", Some("nope/x")).unwrap_err();
         assert!(matches!(refused, NoModel::UnknownProvider { .. }), "{refused}");
+    }
+
+    #[test]
+    fn documents_and_sound_go_to_models_that_take_them() {
+        let settings = settings(json!({"models": {"providers": {
+            "anthropic": {"apiKey": "k"}, "openai": {"apiKey": "k"},
+            "mock": {"baseUrl": "http://127.0.0.1:1/v1", "apiKey": "k",
+                "models": [{"id": "all", "input": ["text", "image", "audio", "pdf"]}, {"id": "plain"}]},
+        }}}));
+        let catalog = Catalog { settings: &settings, env: &|_| None, ollama: &[] };
+        let takes = |name: &str| {
+            let found = catalog.candidate(name).unwrap();
+            ["application/pdf", "audio/mpeg", "audio/ogg"].map(|mime| found.takes(mime))
+        };
+        assert_eq!(takes("anthropic/claude-sonnet-4-5"), [true, false, false]);
+        assert_eq!(takes("openai/gpt-5"), [true, false, false]);
+        assert_eq!(takes("openai/gpt-4o-audio-preview"), [true, true, false]);
+        assert_eq!(takes("mock/all"), [true, true, true]);
+        assert_eq!(takes("mock/plain"), [false, false, false]);
     }
 
     #[test]

@@ -175,6 +175,17 @@ pub enum Block {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         path: Option<String>,
     },
+    /// A document or a sound.
+    File {
+        mime_type: String,
+        /// Bytes of the file.
+        size: u64,
+        /// Base64. Empty in stored rows.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        data: String,
+        /// Where the stored file lies, relative to the media folder.
+        path: String,
+    },
     /// A kind that this version doesn't know; kept in the store, never sent.
     #[serde(other)]
     Unknown,

@@ -95,7 +95,7 @@ async fn ask_until_it_answers(
     last: bool,
     observer: &mut dyn TurnObserver,
 ) -> Result<AssistantMessage, ModelError> {
-    let request = fit(request, candidate);
+    let mut request = fit(request, candidate);
     let mut attempt = 1;
     loop {
         observer.asked(candidate);
@@ -103,6 +103,10 @@ async fn ask_until_it_answers(
             Ok(message) => return Ok(message),
             Err(error) => error.of(&candidate.account.provider, &candidate.model),
         };
+        if error.kind == ModelErrorKind::BadRequest && without_files(&mut request) {
+            tracing::warn!(model = %candidate.name(), detail = %error.detail, "asking again without files");
+            continue;
+        }
         let pause = pause(&error, policy, attempt, last);
         observer.failed(&error, pause);
         tracing::warn!(model = %candidate.name(), kind = ?error.kind, status = ?error.status, detail = %error.detail,
@@ -172,23 +176,43 @@ fn fit(request: &ModelRequest, candidate: &Candidate) -> ModelRequest {
     let mut request = request.clone();
     request.model.clone_from(&candidate.model);
     request.max_tokens = candidate.max_tokens;
-    if !candidate.sees_images {
-        request.messages.iter_mut().for_each(without_images);
-    }
+    replace(&mut request, |block| match block {
+        Block::Image { .. } if !candidate.sees_images => Some("[a picture, which this model can't see]"),
+        Block::File { mime_type, .. } if !candidate.takes(mime_type) => {
+            Some(if mime_type.starts_with("audio/") {
+                "[the sound itself is left out: this model can't hear]"
+            } else {
+                "[the content is left out: this model can't read such files]"
+            })
+        }
+        _ => None,
+    });
     request
 }
 
-fn without_images(message: &mut ChatMessage) {
-    let blocks = match message {
-        ChatMessage::User { content: Content::Blocks(blocks), .. } => blocks,
-        ChatMessage::ToolResult { content, .. } => content,
-        _ => return,
-    };
-    for block in blocks {
-        if matches!(block, Block::Image { .. }) {
-            *block = Block::text("[a picture, which this model can't see]");
+/// A file that the server refuses, such as a sealed PDF, must not spoil the conversation for good.
+fn without_files(request: &mut ModelRequest) -> bool {
+    let refused = "[the content is left out: the model's server refused the request with it]";
+    replace(request, |block| matches!(block, Block::File { .. }).then_some(refused))
+}
+
+/// Puts a note in the place of blocks; true when there were any.
+fn replace(request: &mut ModelRequest, note: impl Fn(&Block) -> Option<&'static str>) -> bool {
+    let mut any = false;
+    for message in &mut request.messages {
+        let blocks = match message {
+            ChatMessage::User { content: Content::Blocks(blocks), .. } => blocks,
+            ChatMessage::ToolResult { content, .. } => content,
+            _ => continue,
+        };
+        for block in blocks {
+            if let Some(note) = note(block) {
+                *block = Block::text(note);
+                any = true;
+            }
         }
     }
+    any
 }
 
 #[cfg(test)]

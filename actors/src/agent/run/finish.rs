@@ -113,16 +113,18 @@ impl Run<'_> {
         Some(NewMessage { message_id: self.row_id("assistant"), run_id, role: "assistant", message })
     }
 
-    /// Files that tools returned in this run.
+    /// Files that tools returned in this run, but for those that the agent sent to this chat itself.
     fn collect_media(&self, own: &[TranscriptRow], ended: &Ended) -> Vec<StoredMedia> {
         if matches!(ended, Ended::Stopped(_)) {
             return Vec::new();
         }
-        let results = own.iter().filter(|row| row.role == "toolResult");
-        results
-            .flat_map(|row| row.message["details"]["media"].as_array().into_iter().flatten())
-            .filter_map(StoredMedia::from_json)
-            .collect()
+        let listed = |name: &'static str| {
+            let results = own.iter().filter(|row| row.role == "toolResult");
+            results.flat_map(move |row| row.message["details"][name].as_array().into_iter().flatten())
+        };
+        let sent: Vec<&str> = listed("sentHere").filter_map(|path| path.as_str()).collect();
+        let returned = listed("media").filter_map(StoredMedia::from_json);
+        returned.filter(|file| !sent.contains(&file.path.as_str())).collect()
     }
 
     async fn outbox(&self, ended: &Ended, text: &str, stored: &[StoredMedia]) -> Vec<NewOutbound> {

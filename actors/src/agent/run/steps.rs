@@ -158,10 +158,8 @@ impl Run<'_> {
         let mut messages = history.messages();
         for message in &mut messages {
             match message {
-                ChatMessage::User { content: Content::Blocks(blocks), .. } => {
-                    self.media.load_pictures(blocks).await
-                }
-                ChatMessage::ToolResult { content, .. } => self.media.load_pictures(content).await,
+                ChatMessage::User { content: Content::Blocks(blocks), .. } => self.media.load(blocks).await,
+                ChatMessage::ToolResult { content, .. } => self.media.load(content).await,
                 _ => {}
             }
         }

@@ -4,7 +4,6 @@ use super::*;
 use crate::agent::fake_models::{Answer, Step};
 use crate::agent::{AbortRuns, ListRuns};
 use crate::channels::Phase;
-use crate::inbound::{Attachment, AttachmentSource, MediaKind};
 
 #[actix::test]
 async fn a_message_is_answered_through_the_outbox_and_settled() {
@@ -209,26 +208,6 @@ async fn a_message_that_cannot_be_settled_is_put_aside_until_the_next_start() {
     world.crash().await;
     assert!(matches!(world.end(&run_id).await, RunStatus::Ok { text, .. } if text == "REPLY: hello"));
     assert_eq!(world.outbox().await.len(), 1);
-}
-
-#[actix::test]
-async fn pictures_reach_the_model_and_other_files_are_named() {
-    let world = World::new();
-    let file = |kind, mime: &str| Attachment {
-        kind,
-        mime: mime.into(),
-        file_name: Some("f".into()),
-        size: Some(7),
-        source: AttachmentSource::Channel { file_id: "id".into() },
-    };
-    let mut inbound = message("what is this?");
-    inbound.attachments = vec![file(MediaKind::Image, "image/jpeg"), file(MediaKind::Voice, "audio/ogg")];
-    let run_id = world.accept(inbound).await;
-    world.end(&run_id).await;
-    let content = world.models.last().body["messages"][1]["content"].clone();
-    assert_eq!(content[1]["image_url"]["url"], "data:image/jpeg;base64,/9j/4AECAw==");
-    assert!(content[2]["text"].as_str().unwrap().contains("voice message"), "{content}");
-    assert_eq!(world.models.refusals(), Vec::<String>::new());
 }
 
 #[actix::test]

@@ -67,8 +67,24 @@ async fn a_picture_of_a_node_goes_to_the_model_and_to_the_chat() {
     assert_eq!((outbox.len(), outbox[0].media.len(), outbox[0].media[0].kind), (1, 1, MediaKind::Image));
     let stored = world.gateway.settings.paths().media().join(&outbox[0].media[0].path);
     assert_eq!(std::fs::read(stored).unwrap()[..3], [0xFF, 0xD8, 0xFF]);
-    assert_eq!(world.nodes.calls.borrow()[0].params, json!({"facing": "back", "format": "jpg"}));
+    let params = json!({"maxWidth": 1600, "quality": 0.95, "format": "jpg"});
+    assert_eq!(world.nodes.calls.borrow()[0].params, params);
     assert_eq!(world.models.refusals(), Vec::<String>::new());
+}
+
+#[actix::test]
+async fn both_sides_of_a_phone_are_two_pictures() {
+    let world = World::new();
+    *world.nodes.platform.borrow_mut() = Some("ios");
+    world
+        .nodes
+        .answer("camera.snap", json!({"format": "jpg", "base64": "/9j/4AECAw==", "width": 2, "height": 2}));
+    world.answer("CALL nodes {\"action\":\"camera_snap\",\"facing\":\"both\"}").await;
+    let calls = world.nodes.calls.borrow().clone();
+    let sides: Vec<&Value> = calls.iter().map(|call| &call.params["facing"]).collect();
+    assert_eq!(sides, ["front", "back"]);
+    assert_ne!(calls[0].key, calls[1].key);
+    assert_eq!(world.outbox().await[0].media.len(), 2);
 }
 
 #[actix::test]

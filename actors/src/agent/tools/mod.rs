@@ -133,6 +133,12 @@ impl Toolbox<'_> {
         }
     }
 
+    /// A file that a person sent or a node returned, and its size.
+    async fn stored(&self, name: &str) -> Result<(StoredMedia, u64), ToolError> {
+        let found = self.media.find(name).await;
+        found.ok_or_else(|| ToolError::new(format!("no file is stored as `{name}`")))
+    }
+
     async fn invoke(&self, call: NodeCall) -> Result<NodeAnswer, ToolError> {
         Ok(self.nodes.invoke(call).await?)
     }

@@ -1,19 +1,26 @@
 //! `nodes`: the person's devices.
 
+mod requests;
+
 use super::{Arguments, Outcome, ToolError, ToolOutcome, Toolbox, exec, node_name, required, text};
 use crate::agent::clock::span;
-use crate::agent::media::{MAX_PICTURE, StoredMedia, picture_mime};
+use crate::agent::media::{StoredMedia, picture_mime};
 use crate::agent::providers::model::Block;
 use crate::inbound::MediaKind;
+use crate::media_type;
 use crate::store::now_ms;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value, json};
+use requests::{Request, for_linux, requests};
+use serde_json::{Value, json};
+use std::path::Path;
 use std::time::Duration;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
-/// A camera or a recorder needs its own time on top of what was asked for.
-const RECORDING_SLACK: u64 = 30_000;
+/// A camera, a recorder or a locator needs its own time on top of what was asked for.
+const OPERATION_SLACK: u64 = 30_000;
+/// What `file.write` takes.
+const MAX_HANDED_ON: u64 = 16 << 20;
 const MAX_TIMEOUT: u64 = 10 * 60 * 1000;
 
 pub(super) async fn run(tools: &Toolbox<'_>, arguments: &Arguments) -> Outcome {
@@ -28,113 +35,11 @@ pub(super) async fn run(tools: &Toolbox<'_>, arguments: &Arguments) -> Outcome {
         }
         "run" => exec::run_argv(tools, arguments).await,
         "invoke" => invoke(tools, arguments).await,
-        _ => match command_of(action) {
-            Some((command, fields)) => {
-                let params = pick(arguments, fields, action);
-                send(tools, arguments, command, params).await
-            }
+        _ => match requests(action, arguments)? {
+            Some(all) => ask_all(tools, arguments, all).await,
             None => Err(ToolError::new(format!("there is no action `{action}`"))),
         },
     }
-}
-
-/// The node command behind an action, and the arguments that go with it as (ours, the node's).
-fn command_of(action: &str) -> Option<(&'static str, &'static [(&'static str, &'static str)])> {
-    const PICTURE: &[(&str, &str)] = &[
-        ("facing", "facing"),
-        ("maxWidth", "maxWidth"),
-        ("quality", "quality"),
-        ("delayMs", "delayMs"),
-        ("deviceId", "deviceId"),
-    ];
-    const PTZ: &[(&str, &str)] = &[
-        ("deviceId", "deviceId"),
-        ("ptzOperation", "operation"),
-        ("panDegrees", "panDegrees"),
-        ("tiltDegrees", "tiltDegrees"),
-        ("zoomPercent", "zoomPercent"),
-    ];
-    Some(match action {
-        "notify" => (
-            "system.notify",
-            &[
-                ("title", "title"),
-                ("body", "body"),
-                ("sound", "sound"),
-                ("priority", "priority"),
-                ("delivery", "delivery"),
-            ],
-        ),
-        "camera_snap" => ("camera.snap", PICTURE),
-        "camera_list" => ("camera.list", &[]),
-        "camera_clip" => (
-            "camera.clip",
-            &[
-                ("facing", "facing"),
-                ("durationMs", "durationMs"),
-                ("includeAudio", "includeAudio"),
-                ("deviceId", "deviceId"),
-            ],
-        ),
-        "camera_ptz" => ("camera.ptz", PTZ),
-        "photos_latest" => {
-            ("photos.latest", &[("limit", "limit"), ("maxWidth", "maxWidth"), ("quality", "quality")])
-        }
-        "screen_snapshot" | "screen_snap" => (
-            "screen.snapshot",
-            &[("screenIndex", "screenIndex"), ("maxWidth", "maxWidth"), ("quality", "quality")],
-        ),
-        "screen_record" => (
-            "screen.record",
-            &[
-                ("durationMs", "durationMs"),
-                ("screenIndex", "screenIndex"),
-                ("fps", "fps"),
-                ("includeAudio", "includeAudio"),
-            ],
-        ),
-        "location_get" => (
-            "location.get",
-            &[
-                ("maxAgeMs", "maxAgeMs"),
-                ("desiredAccuracy", "desiredAccuracy"),
-                ("locationTimeoutMs", "timeoutMs"),
-            ],
-        ),
-        "notifications_list" => ("notifications.list", &[("limit", "limit")]),
-        "notifications_action" => (
-            "notifications.actions",
-            &[
-                ("notificationAction", "action"),
-                ("notificationKey", "key"),
-                ("notificationReplyText", "replyText"),
-            ],
-        ),
-        "device_status" => ("device.status", &[]),
-        "device_info" => ("device.info", &[]),
-        "device_permissions" => ("device.permissions", &[]),
-        "device_health" => ("device.health", &[]),
-        "which" => ("system.which", &[("bins", "bins")]),
-        _ => return None,
-    })
-}
-
-fn pick(arguments: &Arguments, fields: &[(&str, &str)], action: &str) -> Value {
-    let mut params = Map::new();
-    for (ours, theirs) in fields {
-        if let Some(value) = arguments.get(*ours).filter(|value| !value.is_null()) {
-            params.insert((*theirs).to_owned(), value.clone());
-        }
-    }
-    let format = match action {
-        "camera_snap" | "screen_snapshot" | "screen_snap" => Some("jpg"),
-        "camera_clip" | "screen_record" => Some("mp4"),
-        _ => None,
-    };
-    if let Some(format) = format {
-        params.insert("format".to_owned(), json!(format));
-    }
-    Value::Object(params)
 }
 
 async fn invoke(tools: &Toolbox<'_>, arguments: &Arguments) -> Outcome {
@@ -152,17 +57,81 @@ async fn invoke(tools: &Toolbox<'_>, arguments: &Arguments) -> Outcome {
             .map_err(|error| ToolError::new(format!("invokeParamsJson is no JSON: {error}")))?,
         Some(object) => object.clone(),
     };
+    let params = match text(arguments, "file") {
+        Some(name) => with_file(tools, params, name).await?,
+        None => params,
+    };
     send(tools, arguments, command, params).await
+}
+
+/// Hands a stored file on: its bytes become the `contentBase64` that `file.write` takes.
+async fn with_file(tools: &Toolbox<'_>, mut params: Value, name: &str) -> Result<Value, ToolError> {
+    let (file, size) = tools.stored(name).await?;
+    if size > MAX_HANDED_ON {
+        return Err(ToolError::new(format!("`{name}` is larger than the 16 MiB that a node takes")));
+    }
+    let bytes = tools.media.read(&file.path).await;
+    let bytes = bytes.ok_or_else(|| ToolError::new(format!("`{name}` could not be read")))?;
+    let Value::Object(fields) = &mut params else {
+        return Err(ToolError::new("invokeParamsJson must be a JSON object"));
+    };
+    fields.insert("contentBase64".to_owned(), json!(STANDARD.encode(bytes)));
+    Ok(params)
+}
+
+/// An action may be several requests: one answer holds what all of them brought.
+async fn ask_all(tools: &Toolbox<'_>, arguments: &Arguments, mut all: Vec<Request>) -> Outcome {
+    let Some(command) = all.first().map(|request| request.command) else {
+        return Err(ToolError::new("there is nothing to ask for"));
+    };
+    let node = tools.pick_node(text(arguments, "node"), command).await?;
+    if all.iter().any(Request::is_sided) {
+        if is_linux(tools, &node).await? {
+            all = for_linux(all);
+        } else if all.len() > 1 && text(arguments, "deviceId").is_some() {
+            return Err(ToolError::new(
+                "a camera named by `deviceId` is not on both sides; leave out `facing`",
+            ));
+        }
+    }
+    let mut payloads = Vec::new();
+    for (index, Request { command, params }) in all.into_iter().enumerate() {
+        let timeout = patience(arguments, &params);
+        let mut call = tools.node_call(&node, command, params, timeout);
+        if index > 0 {
+            call.key.push_str(&format!(":{index}"));
+        }
+        payloads.push(tools.invoke(call).await?.payload);
+    }
+    let payload = match payloads.len() {
+        1 => payloads.swap_remove(0),
+        _ => Value::Array(payloads),
+    };
+    present(tools, command, payload).await
+}
+
+async fn is_linux(tools: &Toolbox<'_>, node: &str) -> Result<bool, ToolError> {
+    let nodes = tools.nodes.list().await?;
+    let found = nodes.iter().find(|view| is_called(view, node));
+    Ok(found
+        .and_then(|view| view["platform"].as_str())
+        .is_some_and(|platform| platform.eq_ignore_ascii_case("linux")))
 }
 
 async fn send(tools: &Toolbox<'_>, arguments: &Arguments, command: &str, params: Value) -> Outcome {
     let node = tools.pick_node(text(arguments, "node"), command).await?;
-    let asked =
-        arguments.get("timeoutMs").or_else(|| arguments.get("invokeTimeoutMs")).and_then(Value::as_u64);
-    let needed = params["durationMs"].as_u64().map(|ms| ms + RECORDING_SLACK);
-    let timeout = asked.or(needed).map_or(DEFAULT_TIMEOUT, |ms| Duration::from_millis(ms.min(MAX_TIMEOUT)));
+    let timeout = patience(arguments, &params);
     let answer = tools.invoke(tools.node_call(&node, command, params, timeout)).await?;
     present(tools, command, answer.payload).await
+}
+
+/// What was asked for; else what the operation takes by its own params, and some more.
+fn patience(arguments: &Arguments, params: &Value) -> Duration {
+    let given = |name: &str| arguments.get(name).and_then(Value::as_u64).filter(|ms| *ms > 0);
+    let operation = params["durationMs"].as_u64().or(params["timeoutMs"].as_u64());
+    let needed = operation.map(|ms| ms.saturating_add(OPERATION_SLACK));
+    let ms = given("invokeTimeoutMs").or(given("timeoutMs")).or(needed);
+    ms.map_or(DEFAULT_TIMEOUT, |ms| Duration::from_millis(ms.min(MAX_TIMEOUT)))
 }
 
 /// Pictures and clips leave the payload as files; the rest is shown as JSON.
@@ -170,15 +139,11 @@ async fn present(tools: &Toolbox<'_>, command: &str, mut payload: Value) -> Outc
     let mut files = Vec::new();
     take_media(&mut payload, &mut files);
     let (mut blocks, mut media) = (Vec::new(), Vec::new());
-    for (bytes, format) in files {
-        let (mime, kind) = kind_of(&bytes, &format);
-        let sees = kind == MediaKind::Image && picture_mime(&bytes).is_some() && bytes.len() <= MAX_PICTURE;
-        match tools.media.save(bytes, mime, kind).await {
+    for File { bytes, format, name } in files {
+        let (mime, kind) = kind_of(&bytes, &format, name.as_deref());
+        match tools.media.save(&bytes, mime, kind, name.as_deref()).await {
             Ok(stored) => {
-                if sees {
-                    let (mime_type, path) = (stored.mime.clone(), Some(stored.path.clone()));
-                    blocks.push(Block::Image { mime_type, data: String::new(), path });
-                }
+                blocks.extend(tools.media.shown(&stored, &bytes));
                 media.push(stored);
             }
             Err(error) => {
@@ -195,30 +160,35 @@ async fn present(tools: &Toolbox<'_>, command: &str, mut payload: Value) -> Outc
 }
 
 fn delivery_note(tools: &Toolbox<'_>, media: &[StoredMedia]) -> Option<String> {
-    let count = media.len();
     let there = if tools.inbound.route.is_some() {
-        "sent to the chat with your answer"
+        "goes to the chat with your answer unless you send it yourself"
     } else {
         "kept with this conversation"
     };
-    (count > 0).then(|| format!("({count} file{} {there})", if count == 1 { "" } else { "s" }))
+    let names: Vec<String> = media.iter().map(|stored| format!("`{}`", stored.path)).collect();
+    (!names.is_empty()).then(|| format!("(stored as {}; {there})", names.join(", ")))
 }
 
-/// Takes every `base64` of the payload out, with the `format` beside it.
-fn take_media(value: &mut Value, out: &mut Vec<(Vec<u8>, String)>) {
+/// A file that was in an answer.
+struct File {
+    bytes: Vec<u8>,
+    format: String,
+    name: Option<String>,
+}
+
+/// Takes every `base64` of the payload out, with what is said of it beside it.
+fn take_media(value: &mut Value, out: &mut Vec<File>) {
     match value {
         Value::Object(map) => {
-            let format = map
-                .get("format")
-                .or_else(|| map.get("mimeType"))
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned();
+            let said = |name: &str| map.get(name).and_then(Value::as_str).map(str::to_owned);
+            let format = said("format").or_else(|| said("mimeType")).unwrap_or_default();
+            let name = said("fileName").or_else(|| said("path"));
             if let Some(Value::String(data)) = map.get("base64")
+                && !data.is_empty()
                 && let Ok(bytes) = STANDARD.decode(data.trim())
             {
                 map.insert("base64".to_owned(), json!(format!("[{} bytes]", bytes.len())));
-                out.push((bytes, format));
+                out.push(File { bytes, format, name });
             }
             map.values_mut().for_each(|inner| take_media(inner, out));
         }
@@ -227,16 +197,24 @@ fn take_media(value: &mut Value, out: &mut Vec<(Vec<u8>, String)>) {
     }
 }
 
-fn kind_of(bytes: &[u8], format: &str) -> (&'static str, MediaKind) {
+fn kind_of(bytes: &[u8], format: &str, name: Option<&str>) -> (&'static str, MediaKind) {
     if let Some(mime) = picture_mime(bytes) {
         return (mime, MediaKind::Image);
     }
-    match format.rsplit('/').next().unwrap_or_default() {
-        "mp4" => ("video/mp4", MediaKind::Video),
-        "webm" => ("video/webm", MediaKind::Video),
-        "ogg" | "opus" => ("audio/ogg", MediaKind::Audio),
-        "mp3" | "mpeg" => ("audio/mpeg", MediaKind::Audio),
-        _ => ("application/octet-stream", MediaKind::Document),
+    let ending = match format.rsplit('/').next().unwrap_or_default() {
+        _ if bytes.starts_with(b"%PDF-") => "pdf",
+        "mpeg" if !format.starts_with("video") => "mp3",
+        "" | "octet-stream" => name.and_then(|name| name.rsplit('.').next()).unwrap_or_default(),
+        format => format,
+    };
+    let mime = media_type::mime_of(Path::new(&format!("x.{ending}")));
+    match media_type::kind_of(mime) {
+        // A picture that isn't one by its bytes, and a PDF in name only, are shown as what they are: files.
+        MediaKind::Image => ("application/octet-stream", MediaKind::Document),
+        _ if mime == "application/pdf" && !bytes.starts_with(b"%PDF-") => {
+            ("application/octet-stream", MediaKind::Document)
+        }
+        kind => (mime, kind),
     }
 }
 
@@ -276,18 +254,18 @@ pub(in crate::agent) fn line(node: &Value) -> String {
 }
 
 async fn describe(tools: &Toolbox<'_>, arguments: &Arguments) -> Outcome {
-    let wanted = required(arguments, "node")?.to_lowercase();
+    let wanted = required(arguments, "node")?;
     let nodes = tools.nodes.list().await?;
-    let is_it = |node: &&Value| {
-        let id = node["nodeId"].as_str().unwrap_or_default();
-        (wanted.len() >= 4 && id.starts_with(&wanted))
-            || id == wanted
-            || node_name(node).to_lowercase() == wanted
-    };
-    match nodes.iter().find(is_it) {
+    match nodes.iter().find(|node| is_called(node, wanted)) {
         Some(node) => Ok(ToolOutcome::json(node)),
         None => Err(ToolError::new(format!("no node is called `{wanted}`"))),
     }
+}
+
+fn is_called(node: &Value, wanted: &str) -> bool {
+    let wanted = wanted.to_lowercase();
+    let id = node["nodeId"].as_str().unwrap_or_default();
+    (wanted.len() >= 4 && id.starts_with(&wanted)) || id == wanted || node_name(node).to_lowercase() == wanted
 }
 
 async fn pending(tools: &Toolbox<'_>) -> Outcome {
@@ -316,8 +294,12 @@ mod tests {
         take_media(&mut payload, &mut files);
         assert_eq!(files.len(), 2);
         assert_eq!(payload["photos"][0]["base64"], "[6 bytes]");
-        assert_eq!(kind_of(&files[0].0, &files[0].1).1, MediaKind::Video);
-        assert_eq!(kind_of(&files[1].0, &files[1].1), ("image/jpeg", MediaKind::Image));
+        let kind = |file: &File| kind_of(&file.bytes, &file.format, file.name.as_deref());
+        assert_eq!(kind(&files[0]).1, MediaKind::Video);
+        assert_eq!(kind(&files[1]), ("image/jpeg", MediaKind::Image));
+        assert_eq!(kind_of(b"OggS", "opus", None), ("audio/ogg", MediaKind::Audio));
+        assert_eq!(kind_of(b"%PDF-1", "", Some("/a/plan.bin")), ("application/pdf", MediaKind::Document));
+        assert_eq!(kind_of(b"a,b", "", Some("/a/t.csv")), ("text/csv", MediaKind::Document));
     }
 
     #[test]
@@ -326,17 +308,22 @@ mod tests {
         let own = ["status", "describe", "pending", "approve", "reject", "run", "invoke"];
         for action in schema["properties"]["action"]["enum"].as_array().unwrap() {
             let action = action.as_str().unwrap();
-            assert!(own.contains(&action) || command_of(action).is_some(), "{action}");
+            let known = !matches!(requests(action, &Arguments::new()), Ok(None));
+            assert!(own.contains(&action) || known, "{action}");
         }
     }
 
     #[test]
-    fn arguments_are_renamed_and_absent_ones_left_out() {
-        let arguments =
-            json!({"action": "camera_ptz", "deviceId": "c", "ptzOperation": "home", "quality": 1});
-        let (command, fields) = command_of("camera_ptz").unwrap();
-        let params = pick(arguments.as_object().unwrap(), fields, "camera_ptz");
-        assert_eq!((command, params), ("camera.ptz", json!({"deviceId": "c", "operation": "home"})));
+    fn a_call_waits_as_long_as_it_was_asked_to_or_as_its_operation_takes() {
+        let wait =
+            |arguments: Value, params: Value| patience(arguments.as_object().unwrap(), &params).as_millis();
+        assert_eq!(wait(json!({}), json!({})), 30_000);
+        assert_eq!(wait(json!({}), json!({"durationMs": 10_000})), 40_000);
+        assert_eq!(wait(json!({}), json!({"timeoutMs": 45_000})), 75_000);
+        assert_eq!(
+            wait(json!({"invokeTimeoutMs": 5000, "timeoutMs": 90_000}), json!({"durationMs": 1})),
+            5000
+        );
     }
 
     #[test]

@@ -57,6 +57,8 @@ fn nodes_parameters() -> Value {
             "cwd": {"type": "string", "description": "run"},
             "invokeCommand": {"type": "string", "description": "invoke"},
             "invokeParamsJson": {"type": "string", "description": "invoke: a JSON object"},
+            "file": {"type": "string", "description": "invoke: a stored file's name; its bytes become contentBase64, as file.write takes them (beside path, overwrite, createParents)"},
+            "invokeTimeoutMs": {"type": "integer", "minimum": 1, "description": "How long the node may take"},
             "timeoutMs": {"type": "integer", "minimum": 1},
         },
     })
@@ -87,14 +89,16 @@ pub(super) fn message() -> ToolSpec {
     ToolSpec {
         name: "message".into(),
         description:
-            "Send a message to a chat of a channel, beside your answer (which reaches this chat by itself)."
+            "Send a message, files or both to a chat of a channel, beside your answer (which reaches this chat by itself)."
                 .into(),
         parameters: json!({
             "type": "object",
-            "required": ["message"],
             "properties": {
                 "action": {"type": "string", "enum": ["send"]},
                 "message": {"type": "string", "description": "Markdown."},
+                "media": {"type": "array", "items": {"type": "string"}, "description": "Names that files are stored as: what people sent, what nodes returned."},
+                "asVoice": {"type": "boolean", "description": "Sound goes as a voice note."},
+                "asDocument": {"type": "boolean", "description": "Pictures and clips go as plain files."},
                 "channel": {"type": "string", "description": "Such as telegram; left out: this chat's channel."},
                 "to": {"type": "string", "description": "Chat id; left out: this chat."},
                 "threadId": {"type": "string"},

@@ -3,7 +3,7 @@
 //! | file | what it does |
 //! | --- | --- |
 //! | [`account`] | the actor: starts the poll, sends what is due, stops in order |
-//! | [`poll`], [`incoming`], [`admit`] | what people write: fetched, read, judged, stored |
+//! | [`poll`], [`incoming`], [`albums`], [`admit`] | what people write: fetched, read, put together, judged, stored |
 //! | [`deliver`], [`media`] | answers: sent, tried again, set aside |
 //! | [`preview`], [`ack`] | what is shown while a run works |
 //! | [`markdown`], [`formatted`], [`split`] | a model's Markdown as Telegram's HTML, in pieces |
@@ -12,6 +12,7 @@
 mod account;
 mod ack;
 mod admit;
+mod albums;
 mod api;
 mod deliver;
 pub mod formatted;

@@ -1,6 +1,7 @@
 //! Long polling: one request after another, each acknowledged only when what it brought is stored.
 
 use super::admit::{BotIdentity, House, Verdict};
+use super::albums::{self, Albums};
 use super::api::ApiError;
 use super::incoming::{self, ChatMessage, Incoming};
 use super::line::{Line, Timing};
@@ -11,7 +12,6 @@ use crate::settings::Settings;
 use crate::store::{Accepted, Arrival, Offset, PairingAsked, StoreError, Stranger, now_ms};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -26,6 +26,7 @@ struct Poller {
     webhook_cleared: bool,
     /// The next update to ask for.
     offset: Option<i64>,
+    albums: Albums,
     /// Whether the next poll may wait: the first one after trouble tells at once whether all is well.
     patient: bool,
     failures: u32,
@@ -78,8 +79,11 @@ impl Poller {
         }
         let updates = self.poll(line).await?;
         line.handle.update(|status| status.polled());
-        self.take(line, &bot, &updates).await?;
+        let all = self.take(line, &bot, &updates).await?;
         self.patient = true;
+        if !all {
+            sleep(albums::PAUSE).await;
+        }
         Ok(())
     }
 
@@ -111,18 +115,22 @@ impl Poller {
     }
 
     /// Stores what came and the offset that acknowledges it, together; only then does anyone hear of it.
+    /// False when the end of it has to wait for the rest of an album.
     async fn take(
         &mut self,
         line: &Arc<Line>,
         bot: &BotIdentity,
         updates: &[Box<RawValue>],
-    ) -> Result<(), Trouble> {
-        let Some(last) = updates.iter().filter_map(|raw| incoming::number(raw)).max() else { return Ok(()) };
-        let next = last + 1;
+    ) -> Result<bool, Trouble> {
+        let Some(last) = updates.iter().filter_map(|raw| incoming::number(raw)).max() else {
+            return Ok(true);
+        };
+        let numbered = updates.iter().filter_map(|raw| Some((incoming::number(raw)?, incoming::read(raw))));
+        let gathered = self.albums.gather(numbered.collect());
+        let next = gathered.held_from.unwrap_or(last + 1);
         let mut batch = Batch::default();
-        for raw in updates {
-            let Some(number) = incoming::number(raw) else { continue };
-            batch.add(line, bot, number, incoming::read(raw)).await?;
+        for (number, update) in gathered.updates {
+            batch.add(line, bot, number, update).await?;
         }
         let offset = Offset { channel: TELEGRAM.to_owned(), account: offset_name(line, bot), value: next };
         let accepted = line.gateway.store.accept(batch.arrivals(), Some(offset)).await?;
@@ -137,7 +145,7 @@ impl Poller {
         if batch.strangers {
             line.gateway.channels.flush(TELEGRAM, &line.name);
         }
-        Ok(())
+        Ok(gathered.held_from.is_none())
     }
 
     fn well(&mut self, line: &Line) {
@@ -193,8 +201,6 @@ fn offset_name(line: &Line, bot: &BotIdentity) -> String {
 #[derive(Default)]
 struct Batch {
     turns: Vec<(Inbound, i64)>,
-    /// Album to its first message: what follows joins it.
-    albums: HashMap<String, usize>,
     strangers: bool,
 }
 
@@ -247,7 +253,7 @@ impl Batch {
         let settings = line.gateway.settings.get();
         let verdict = judge(line, &settings, bot, &paired, former.as_deref(), &message, number);
         match verdict {
-            Verdict::Turn(inbound) => self.turn(*inbound, message),
+            Verdict::Turn(inbound) => self.turns.push((*inbound, message.id)),
             Verdict::Stranger => self.stranger(line, &message).await?,
             Verdict::Ignore(reason) => {
                 let (chat, sender) = (message.chat, message.from.id);
@@ -262,21 +268,6 @@ impl Batch {
             }
         }
         Ok(())
-    }
-
-    fn turn(&mut self, mut inbound: Inbound, message: ChatMessage) {
-        let first = message.album.as_ref().and_then(|album| self.albums.get(album)).copied();
-        if let Some((album, _)) = first.and_then(|index| self.turns.get_mut(index)) {
-            album.attachments.append(&mut inbound.attachments);
-            if album.text.is_empty() {
-                album.text = inbound.text;
-            }
-            return;
-        }
-        if let Some(album) = message.album {
-            self.albums.insert(album, self.turns.len());
-        }
-        self.turns.push((inbound, message.id));
     }
 
     async fn stranger(&mut self, line: &Line, message: &ChatMessage) -> Result<(), StoreError> {

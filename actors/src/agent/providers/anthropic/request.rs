@@ -117,6 +117,11 @@ fn input_block(block: &Block) -> Option<Value> {
                 "type": "image", "source": {"type": "base64", "media_type": mime_type, "data": data},
             }))
         }
+        Block::File { mime_type, data, .. } if !data.is_empty() && mime_type == "application/pdf" => {
+            Some(json!({
+                "type": "document", "source": {"type": "base64", "media_type": mime_type, "data": data},
+            }))
+        }
         _ => None,
     }
 }
@@ -205,6 +210,27 @@ mod tests {
         assert_eq!(turns[2]["content"][0]["content"][0]["source"]["data"], "AA==");
         assert_eq!(turns[2]["content"][2]["text"], "c");
         assert_eq!(turns[2]["content"][2]["cache_control"]["type"], "ephemeral");
+    }
+
+    #[test]
+    fn a_pdf_is_a_document() {
+        let file = |mime: &str| Block::File {
+            mime_type: mime.into(),
+            size: 1,
+            data: "AA==".into(),
+            path: "n-plan.pdf".into(),
+        };
+        let blocks = vec![Block::text("read"), file("application/pdf"), file("audio/ogg")];
+        let content = Content::Blocks(blocks);
+        let message = ChatMessage::User { content, timestamp: 0, idempotency_key: None };
+        let body = body(&request(vec![message]));
+        let content = body["messages"][0]["content"].as_array().unwrap();
+        assert_eq!(content.len(), 2);
+        assert_eq!(
+            content[1]["source"],
+            json!({"type": "base64", "media_type": "application/pdf", "data": "AA=="})
+        );
+        assert_eq!(content[1]["type"], "document");
     }
 
     #[test]

@@ -70,11 +70,11 @@ fn messages(request: &ModelRequest) -> Vec<Value> {
     if !request.system.is_empty() {
         out.push(json!({"role": "system", "content": request.system}));
     }
-    // Pictures can't stand in a tool message; they follow the results as a message of their own.
-    let mut pictures: Vec<Value> = Vec::new();
+    // Files can't stand in a tool message; they follow the results as a message of their own.
+    let mut files: Vec<Value> = Vec::new();
     for message in &request.messages {
         if !matches!(message, ChatMessage::ToolResult { .. }) {
-            flush_pictures(&mut pictures, &mut out);
+            flush_files(&mut files, &mut out);
         }
         match message {
             ChatMessage::User { content: Content::Text(text), .. } => {
@@ -92,26 +92,25 @@ fn messages(request: &ModelRequest) -> Vec<Value> {
                 let text = text_of(content);
                 let text = if text.is_empty() { "(no output)".to_owned() } else { text };
                 out.push(json!({"role": "tool", "tool_call_id": api_call_id(tool_call_id), "content": text}));
-                let images: Vec<Value> = content
+                let returned: Vec<Value> = content
                     .iter()
-                    .filter(|block| matches!(block, Block::Image { .. }))
+                    .filter(|block| matches!(block, Block::Image { .. } | Block::File { .. }))
                     .filter_map(part)
                     .collect();
-                if !images.is_empty() {
-                    pictures
-                        .push(json!({"type": "text", "text": format!("Picture returned by `{tool_name}`:")}));
-                    pictures.extend(images);
+                if !returned.is_empty() {
+                    files.push(json!({"type": "text", "text": format!("Returned by `{tool_name}`:")}));
+                    files.extend(returned);
                 }
             }
         }
     }
-    flush_pictures(&mut pictures, &mut out);
+    flush_files(&mut files, &mut out);
     out
 }
 
-fn flush_pictures(pictures: &mut Vec<Value>, out: &mut Vec<Value>) {
-    if !pictures.is_empty() {
-        out.push(json!({"role": "user", "content": std::mem::take(pictures)}));
+fn flush_files(files: &mut Vec<Value>, out: &mut Vec<Value>) {
+    if !files.is_empty() {
+        out.push(json!({"role": "user", "content": std::mem::take(files)}));
     }
 }
 
@@ -121,8 +120,23 @@ fn part(block: &Block) -> Option<Value> {
         Block::Image { mime_type, data, .. } if !data.is_empty() => Some(
             json!({"type": "image_url", "image_url": {"url": format!("data:{mime_type};base64,{data}")}}),
         ),
+        Block::File { mime_type, data, path, .. } if !data.is_empty() => file_part(mime_type, data, path),
         _ => None,
     }
+}
+
+fn file_part(mime: &str, data: &str, name: &str) -> Option<Value> {
+    if mime == "application/pdf" {
+        return Some(json!({"type": "file", "file": {
+            "filename": name, "file_data": format!("data:{mime};base64,{data}"),
+        }}));
+    }
+    let format = match mime {
+        "audio/mpeg" => "mp3",
+        "audio/mp4" => "m4a",
+        _ => mime.strip_prefix("audio/")?,
+    };
+    Some(json!({"type": "input_audio", "input_audio": {"data": data, "format": format}}))
 }
 
 fn answer_message(answer: &AssistantMessage) -> Option<Value> {
