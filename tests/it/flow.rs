@@ -267,3 +267,39 @@ async fn a_picture_that_a_node_took_is_seen_by_the_model_and_sent_as_a_photo() {
     let kinds: Vec<_> = world.telegram.shown(OWNER).into_iter().map(|message| message.kind).collect();
     assert!(kinds.contains(&"photo".to_owned()), "what the person sees: {kinds:?}");
 }
+
+#[actix_web::test]
+async fn a_voice_note_goes_to_a_node_and_comes_back_as_one() {
+    let world = World::with(json!({"gateway": {"nodes": {"commands": {"allow": ["file.write"]}}}})).await;
+    let mut node = Node::approved(&world.gateway, &["file.write"]).await;
+    let hand_on = json!({"action": "invoke", "node": node.id(), "invokeCommand": "file.write",
+        "invokeParamsJson": "{\"path\":\"/tmp/note.ogg\"}"});
+    let with_name = |mut arguments: Value, field: &'static str| {
+        move |body: &Value| {
+            let body = body.to_string();
+            let name = body.split_once("stored as `").unwrap().1.split_once('`').unwrap().0.to_owned();
+            arguments[field] = json!(name);
+            arguments
+        }
+    };
+    let (to_node, to_chat) = (with_name(hand_on, "file"), with_name(json!({"asVoice": true}), "media"));
+    world
+        .models
+        .then_with(move |body| Answer::call("call_node", "nodes", to_node(body)))
+        .then_with(move |body| Answer::call("call_chat", "message", to_chat(body)))
+        .then(Answer::text("here-it-is-again"));
+    let id = world.telegram.add_file("note.oga", &b"OggS a voice"[..]);
+    let voice = json!({"file_id": id, "file_unique_id": "u", "duration": 3, "mime_type": "audio/ogg", "file_size": 12});
+    world.telegram.message(OWNER, OWNER, json!({"voice": voice}));
+    let request = node.request().await;
+    assert_eq!(request["command"], "file.write");
+    let params: Value = serde_json::from_str(request["paramsJSON"].as_str().unwrap()).unwrap();
+    assert_eq!(params, json!({"path": "/tmp/note.ogg", "contentBase64": "T2dnUyBhIHZvaWNl"}));
+    node.reply(&request, json!({"path": "/tmp/note.ogg", "size": 12})).await.unwrap();
+    world.shown(OWNER, "here-it-is-again").await;
+    world.settled().await;
+    let shown = world.telegram.shown(OWNER);
+    let voices: Vec<_> = shown.iter().filter(|message| message.kind == "voice").collect();
+    assert_eq!(voices.len(), 1, "{:?}", shown.iter().map(|message| &message.kind).collect::<Vec<_>>());
+    assert_eq!(voices[0].file, b"OggS a voice");
+}

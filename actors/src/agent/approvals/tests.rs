@@ -117,9 +117,10 @@ async fn a_person_sees_the_whole_command_with_nothing_hidden() {
     let mut lying = question("rm -rf /");
     lying.plan["argv"] = json!(["rm", "-rf", "/"]);
     let waiting = gateway.approvals.ask(&gateway, lying).unwrap();
-    let row = gateway.approvals.list().pop().unwrap();
+    let rows = gateway.approvals.list();
+    let row = rows.iter().find(|row| row["id"] == waiting.id).unwrap();
     let plan = &row["request"]["systemRunPlan"];
-    assert_eq!((&row["id"], &plan["commandText"]), (&json!(waiting.id), &json!("rm -rf /")));
+    assert_eq!(plan["commandText"], "rm -rf /");
     assert_eq!(plan["commandPreview"], Value::Null, "no preview but that of a shell's script");
     let long = "x".repeat(MAX_SHOWN + 1);
     assert_eq!(gateway.approvals.ask(&gateway, question(&long)).err(), Some(NotAsked::TooLong));
