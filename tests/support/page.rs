@@ -40,6 +40,11 @@ impl Page {
         }))
     }
 
+    /// The line that starts so.
+    pub fn line(&self, start: &str) -> &str {
+        self.0.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("no line {start}"))
+    }
+
     /// The blocks in this language.
     pub fn blocks(&self, language: &str) -> Vec<String> {
         let start = format!("```{language}\n");

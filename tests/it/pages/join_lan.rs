@@ -1,4 +1,4 @@
-//! `deploy/join-a-node.md`, with machines of their own on one network. The module's name ends in `lan` for those who
+//! `deploy/join-a-node.md` and the README's way over the LAN, with machines of their own on one network. The module's name ends in `lan` for those who
 //! can't make namespaces.
 
 use super::{answers, serves, waiting};
@@ -81,4 +81,44 @@ async fn a_node_from_the_pages_network_is_paired_and_its_commands_wait() {
     home.ok(&format!("tidegate nodes approve {request}")).await;
     serves(&home).await;
     assert_eq!(home.json("tidegate devices list").await["paired"][0]["approvedVia"], "trusted-cidr");
+}
+
+#[actix_web::test]
+async fn the_readmes_way_over_the_lan_can_be_followed() {
+    let (_lan, [place, laptop, attic]) = Lan::new(["home", "laptop", "attic"]);
+    let part = Page::of("README.md").part("Other machines");
+    let row = part.line("| the LAN, with TLS |");
+    let [bind, tls, set] = row.split('`').skip(1).step_by(2).collect::<Vec<_>>()[..] else { panic!("{row}") };
+    let (home, laptop, attic) = (Desk::on(&place), Desk::on(&laptop), Desk::on(&attic));
+    for setting in [bind, tls] {
+        let (key, value) = setting.split_once(": ").unwrap();
+        home.ok(&format!("tidegate config set {key} '{value}'")).await;
+    }
+    home.ok("tidegate config set gateway.auth.token '\"a-long-secret-77f0\"'").await;
+    let gateway = home.start("tidegate gateway run");
+    answers(&home).await;
+    let status = home.json("tidegate gateway status").await;
+    let pin = status["tlsFingerprint"].as_str().unwrap();
+    assert!(gateway.log().contains(pin), "{}", gateway.log());
+    let at = |line: &str| {
+        line.replace("//host:", &format!("//{}:", place.address()))
+            .replace("SHA256", pin)
+            .replace("TOKEN", "a-long-secret-77f0")
+    };
+    laptop.ok(&at(set)).await;
+    assert_eq!(laptop.fails("tidegate status").await.0, 77);
+    let request = waiting(&home, "tidegate devices list").await;
+    home.ok(&format!("tidegate devices approve {request}")).await;
+    for line in ["tidegate status", "tidegate remote show", "tidegate gateway probe", "tidegate nodes list"] {
+        laptop.ok(line).await;
+    }
+    let shown = home.ok("tidegate audit").await;
+    assert!(shown.contains("192.168.77."), "{shown}");
+
+    let code = home.ok(&part.commands()[0]).await;
+    let _node = attic.start(code.lines().next().unwrap());
+    serves(&home).await;
+    laptop.ok("tidegate remote clear").await;
+    let all = home.ok("tidegate status --all-profiles").await;
+    assert!(all.contains("running"), "{all}");
 }
