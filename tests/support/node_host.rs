@@ -182,7 +182,7 @@ pub async fn official_commands_work(gateway: &Gateway, official: &Official, name
         (&["nodes", "list", "--json"], id),
         (&["nodes", "describe", "--node", name, "--json"], "system.which"),
         (&which, "/ls"),
-        (&["logs", "--limit", "20", "--json"], "listening"),
+        (&["logs", "--limit", "20", "--json"], "connected"),
     ] {
         let said = eventually(&format!("openclaw {command:?}"), async || {
             let output = official.run(command).await;
