@@ -1,8 +1,7 @@
 //! The files in `deploy/`: true for our binary, and as hardened as they say.
 
-use super::support::fake_tailscale::{FakeTailscale, LAPTOP, NAME};
 use super::support::gateway::TIDEGATE;
-use super::support::{Setup, eventually, http, within};
+use super::support::{Setup, within};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -106,43 +105,6 @@ async fn the_service_manager_hears_ready_then_the_watchdog_then_stopping() {
         gateway.terminate();
         hear("STOPPING=1", &manager).await;
         assert_eq!(gateway.ended().await.code(), Some(0));
-    }
-}
-
-/// Each configuration of the page starts as it stands there, and is reached as the page says.
-#[actix_web::test]
-async fn the_tailnet_page_is_true() {
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/tailscale.md")).unwrap();
-    let configs = page.split("```json5\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    let mut modes = Vec::new();
-    for config in configs {
-        let mut fake = FakeTailscale::start();
-        let setup = Setup::new().config(json5::from_str(config).unwrap());
-        let setup = if config.contains("password") {
-            setup.no_token().env("TIDEGATE_GATEWAY_PASSWORD", "a password from the page")
-        } else {
-            setup
-        };
-        let gateway = fake.known_to(setup).start().await;
-        let mode = if config.contains("funnel") {
-            "funnel"
-        } else if config.contains("serve") {
-            "serve"
-        } else {
-            fake.serves_already(443, &format!("http://127.0.0.1:{}", gateway.port));
-            "by hand"
-        };
-        modes.push(mode);
-        eventually("the route", async || fake.target()).await;
-        let port =
-            if mode == "funnel" { fake.internet_port("203.0.113.60") } else { fake.tailnet_port(LAPTOP) };
-        let host = [("Host", NAME)];
-        assert_eq!(http::request(port, "GET", "/", &host).await.status, 200, "{mode}");
-    }
-    assert_eq!(modes, ["serve", "serve", "by hand", "funnel"]);
-    for flag in ["--host", "--port", "--tls"] {
-        let help = Command::new(TIDEGATE).args(["node", "run", "--help"]).output().unwrap();
-        assert!(String::from_utf8_lossy(&help.stdout).contains(flag), "no {flag}");
     }
 }
 

@@ -30,6 +30,7 @@ mod locality;
 mod node_host;
 mod nodes;
 mod official_cli;
+mod pages;
 mod pairing;
 mod remote;
 mod schema;

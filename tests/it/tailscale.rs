@@ -2,8 +2,9 @@
 
 use crate::support::fake_tailscale::{FakeTailscale, LAPTOP, NAME, OWNER, TAGGED};
 use crate::support::gateway::{clean_environment, config_with, merge};
-use crate::support::node::invoke;
-use crate::support::node_host::{NativeNode, ready};
+use crate::support::node_host::{
+    NativeNode, let_devices_in, official_commands_work, official_node_in, ready,
+};
 use crate::support::official::Official;
 use crate::support::{Connect, Gateway, Identity, Incoming, Setup, Upgrade, eventually, http};
 use nix::sys::signal::{Signal, kill, killpg};
@@ -516,33 +517,20 @@ async fn node_hosts_and_the_official_cli_work_through_the_route() {
     }))));
     let gateway = gateway.start().await;
     claimed(&fake).await;
-    let official = Official::at(laptop, &gateway.token());
-    assert_eq!(official.json(&["health", "--json"]).await["ok"], true);
-    let mut theirs = official.node_host("attic");
-    let mut ours = NativeNode::at(laptop, &gateway.token(), "cellar");
-    for name in ["attic", "cellar"] {
-        // A machine in the tailnet is paired by its owner, whoever's it is.
-        eventually(&format!("{name} to be paired"), async || {
-            let mut operator = gateway.operator().await;
-            let devices = operator.ok("device.pair.list", json!({})).await;
-            for request in devices["pending"].as_array().unwrap() {
-                let request = json!({"requestId": request["requestId"]});
-                let _ = operator.call("device.pair.approve", request).await;
-            }
-            ours.run_again_if_ended();
-            let paired = devices["paired"].as_array().unwrap();
-            paired.iter().any(|device| device["displayName"] == name).then_some(())
-        })
-        .await;
-    }
-    // The official host does not try again by itself.
-    theirs.kill();
-    theirs = official.node_host("attic");
+    let official = Official::remote(&format!("ws://127.0.0.1:{laptop}"), &gateway.token());
+    let start = async || official.node_host_at("127.0.0.1", laptop, "attic");
+    let _theirs = official_node_in(&gateway, start).await;
+    let _ours = NativeNode::at(laptop, &gateway.token(), "cellar");
+    // A machine in the tailnet is paired by its owner, whoever's it is.
+    eventually("our node to be let in", async || {
+        let_devices_in(&gateway).await;
+        let nodes = gateway.operator().await.ok("node.list", json!({})).await;
+        let nodes = nodes["nodes"].as_array().unwrap().clone();
+        nodes.iter().any(|node| node["displayName"] == "cellar" && node["connected"] == true).then_some(())
+    })
+    .await;
     for name in ["attic", "cellar"] {
         let id = ready(&gateway, name).await;
-        let which = invoke(&id, "system.which", json!({"bins": ["ls"]}));
-        let answer = gateway.operator().await.ok("node.invoke", which).await;
-        assert!(answer.to_string().contains("/ls"), "{answer}");
+        official_commands_work(&gateway, &official, name, &id).await;
     }
-    drop(theirs);
 }

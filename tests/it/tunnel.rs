@@ -2,14 +2,14 @@
 
 use crate::support::gateway::{TIDEGATE, TOKEN, clean_environment};
 use crate::support::laptop::{ByHand, Laptop};
-use crate::support::node_host::ready;
+use crate::support::node_host::{official_commands_work, official_node_in, ready};
 use crate::support::official::{NodeHost, Official};
+use crate::support::page::Page;
 use crate::support::ports::free_port;
 use crate::support::{Gateway, Sshd, eventually};
 use serde_json::json;
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Commands that only read, one of each kind.
@@ -212,13 +212,10 @@ async fn a_tunnel_in_the_foreground_is_held_open_and_ends_when_asked() {
 }
 
 /// The `tidegate` lines of a part of the page on tunnels, with its examples replaced by what there is here.
-fn page(part: &str, replace: &[(&str, &str)]) -> Vec<Vec<String>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/ssh-tunnel.md");
-    let text = fs::read_to_string(path).unwrap();
-    let part = text.split("\n## ").find(|found| found.starts_with(part)).unwrap().to_owned();
-    let lines = part.lines().filter(|line| line.starts_with("tidegate "));
-    let filled = |line: &str| replace.iter().fold(line.to_owned(), |line, (from, to)| line.replace(from, to));
-    lines.map(|line| filled(line).split_whitespace().skip(1).map(str::to_owned).collect()).collect()
+fn page(part: &str, examples: &[(&str, &str)]) -> Vec<Vec<String>> {
+    let lines = Page::of("deploy/ssh-tunnel.md").part(part).with(examples).commands();
+    let words = |line: String| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    lines.into_iter().map(words).filter(|line| line[0] == "tidegate").map(|line| line[1..].to_vec()).collect()
 }
 
 #[actix_web::test]
@@ -269,17 +266,33 @@ async fn the_page_for_a_laptop_that_goes_out_to_a_server_can_be_followed() {
 }
 
 #[actix_web::test]
-async fn the_official_clients_work_through_a_tunnel() {
+async fn the_official_clients_work_through_a_tunnel_made_by_hand() {
     let gateway = Gateway::start().await;
     let sshd = Sshd::start().await;
     let near = format!("127.0.0.2:{}", gateway.port);
     let _tunnel = ByHand::open(&sshd, &near, gateway.port).await;
-    let official = Official::remote(&format!("ws://{near}"), TOKEN);
-    assert_eq!(official.json(&["health", "--json"]).await["ok"], true);
-    official.ok(&["status"]).await;
-    official.json(&["nodes", "list", "--json"]).await;
-    let _host = official.node_host_at("127.0.0.2", gateway.port, "shed");
-    let id = ready(&gateway, "shed").await;
-    let described = official.json(&["nodes", "describe", "--node", "shed", "--json"]).await;
-    assert!(described.to_string().contains(&id), "{described}");
+    official_clients_work(&gateway, "127.0.0.2", gateway.port).await;
+    let devices = gateway.cli_json(&["devices", "list", "--json"]).await;
+    assert_eq!(devices["pending"], json!([]), "{devices}");
+}
+
+#[actix_web::test]
+async fn the_official_clients_work_through_a_tunnel_that_tidegate_holds_open() {
+    let gateway = Gateway::start().await;
+    let sshd = Sshd::start().await;
+    let home = Laptop::new(&sshd);
+    let (target, remote, local) = (sshd.target(), gateway.port.to_string(), free_port());
+    let tunnel =
+        home.start(&["tunnel", &target, "--local-port", &local.to_string(), "--remote-port", &remote]);
+    eventually("how to use the tunnel", async || tunnel.log().contains("--url ws://").then_some(())).await;
+    official_clients_work(&gateway, "127.0.0.1", local).await;
+}
+
+/// What people do with them, over this address; whoever asks for it on the way is let in.
+async fn official_clients_work(gateway: &Gateway, host: &str, port: u16) {
+    let official = Official::remote(&format!("ws://{host}:{port}"), TOKEN);
+    let start = async || official.node_host_at(host, port, "shed");
+    let _host = official_node_in(gateway, start).await;
+    let id = ready(gateway, "shed").await;
+    official_commands_work(gateway, &official, "shed", &id).await;
 }

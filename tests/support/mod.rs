@@ -16,6 +16,7 @@ pub mod node;
 pub mod node_host;
 pub mod node_peer;
 pub mod official;
+pub mod page;
 pub mod patience;
 pub mod ports;
 pub mod schema;

@@ -1,8 +1,9 @@
 //! Node hosts as processes of their own, ours and the official one, and their way to an approved surface.
 
+use super::eventually;
 use super::gateway::{Gateway, TIDEGATE, clean_environment};
 use super::lan::Host;
-use super::{eventually, official::NodeHost};
+use super::official::{NodeHost, Official};
 use serde_json::json;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
@@ -135,4 +136,65 @@ async fn connected(operator: &mut super::Socket, name: &str) -> Option<String> {
         node["displayName"] == name && node["connected"] == true && node["approvalState"] == "approved"
     })?;
     Some(node["nodeId"].as_str().unwrap().to_owned())
+}
+
+/// Approves every device that waits.
+pub async fn let_devices_in(gateway: &Gateway) {
+    let mut operator = gateway.operator().await;
+    let devices = operator.ok("device.pair.list", json!({})).await;
+    for request in devices["pending"].as_array().unwrap() {
+        let _ = operator.call("device.pair.approve", json!({"requestId": request["requestId"]})).await;
+    }
+}
+
+/// Starts an official node host that may have to be let in first: it does not try again by itself.
+pub async fn official_node_in(gateway: &Gateway, start: impl AsyncFn() -> NodeHost) -> NodeHost {
+    let mut host = start().await;
+    let mut asked = false;
+    eventually("the official node host to be let in", async || {
+        let mut operator = gateway.operator().await;
+        let nodes = operator.ok("node.list", json!({})).await;
+        if nodes["nodes"].as_array().unwrap().iter().any(|node| node["connected"] == true) {
+            return Some(());
+        }
+        let devices = operator.ok("device.pair.list", json!({})).await;
+        if !asked && devices["pending"].as_array().is_some_and(|pending| !pending.is_empty()) {
+            let_devices_in(gateway).await;
+            host.kill();
+            host = start().await;
+            asked = true;
+        }
+        None
+    })
+    .await;
+    host
+}
+
+/// What people ask the official command line from elsewhere, of a gateway with this node; whatever device asks for it
+/// on the way is let in.
+pub async fn official_commands_work(gateway: &Gateway, official: &Official, name: &str, id: &str) {
+    let bins = "{\"bins\":[\"ls\"]}";
+    let which = ["nodes", "invoke", "--node", name, "--command", "system.which", "--params", bins, "--json"];
+    for (command, says) in [
+        (&["health", "--json"][..], "\"ok\": true"),
+        (&["status", "--json"], "gateway"),
+        (&["nodes", "status", "--json"], id),
+        (&["nodes", "list", "--json"], id),
+        (&["nodes", "describe", "--node", name, "--json"], "system.which"),
+        (&which, "/ls"),
+        (&["logs", "--limit", "20", "--json"], "connected"),
+    ] {
+        let said = eventually(&format!("openclaw {command:?}"), async || {
+            let output = official.run(command).await;
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            if output.status.success() && said.contains(says) {
+                return Some(said);
+            }
+            eprintln!("openclaw {command:?}: {output:?}");
+            let_devices_in(gateway).await;
+            None
+        })
+        .await;
+        assert!(!said.contains("unreachable"), "{command:?}: {said}");
+    }
 }
