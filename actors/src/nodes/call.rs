@@ -43,7 +43,7 @@ pub enum InvokeOrigin {
     Operator { scopes: Scopes, device: Option<String> },
     /// The agent. Its calls are recorded durably: after a crash none of them is sent again.
     Agent { run_id: String },
-    /// The gateway itself, for methods that relay one fixed command.
+    /// The gateway itself, for the methods of a node's own approval list, which nobody may ask for by name.
     Gateway,
 }
 
@@ -59,6 +59,15 @@ pub struct InvokeOutcome {
 }
 
 impl InvokeOrigin {
+    /// The agent never is, whoever writes to it: a chat is a weaker proof than an operator's own device.
+    pub fn is_admin(&self) -> bool {
+        match self {
+            Self::Operator { scopes, .. } => scopes.holds("operator.admin"),
+            Self::Agent { .. } => false,
+            Self::Gateway => true,
+        }
+    }
+
     /// Whose keys are whose: the same key of another caller is another key. All holders of the shared
     /// secret are one caller, since nothing tells them apart.
     pub fn key_scope(&self) -> String {
