@@ -122,6 +122,9 @@ pub fn run() -> ExitCode {
 }
 
 fn report(failure: &Failure, json: bool) {
+    if matches!(failure, Failure::Told) {
+        return;
+    }
     if json {
         out::json(&failure.json());
         return;

@@ -185,6 +185,62 @@ async fn readiness_tells_how_long_the_poll_has_been_silent() {
 }
 
 #[actix_web::test]
+async fn the_age_of_the_last_good_poll_grows_while_telegram_fails() {
+    let world = World::start().await;
+    connected(&world).await;
+    let age = async || {
+        let ready = http::get(world.gateway.port, "/readyz").await;
+        let body: Value = serde_json::from_str(&ready.body).unwrap();
+        body["channels"][0]["lastGoodPollAgeMs"].as_u64().unwrap()
+    };
+    world
+        .telegram
+        .fail_always("getUpdates", Fault::Refuse { code: 500, description: "Internal Server Error" });
+    let first = eventually("the trouble to show", async || {
+        let answer = status(&world, json!({})).await;
+        let shows = answer["channelAccounts"]["telegram"][0]["connected"] == false;
+        if shows { Some(age().await) } else { None }
+    })
+    .await;
+    eventually("the age to grow", async || (age().await > first + 1000).then_some(())).await;
+    assert_eq!(world.telegram.calls_of("getUpdates").last().unwrap().status, Some(500));
+}
+
+#[actix_web::test]
+async fn an_account_that_should_run_and_does_not_makes_the_gateway_unready() {
+    let world = World::start().await;
+    connected(&world).await;
+    let health = world.gateway.cli(&["health"]).await;
+    assert!(health.status.success(), "{health:?}");
+    let mut config = world.config.clone();
+    // Two pollers of one bot would only throw each other out, so the second is not started.
+    let token = world.telegram.token();
+    config["channels"]["telegram"]["accounts"] =
+        json!({"default": {"botToken": token}, "second": {"botToken": token}});
+    world.gateway.write_config(&config);
+    let body = eventually("it not to be ready", async || {
+        let ready = http::get(world.gateway.port, "/readyz").await;
+        (ready.status == 503).then_some(ready.body)
+    })
+    .await;
+    assert!(body.contains(r#""telegram:second""#), "{body}");
+    let health = world.gateway.cli(&["health"]).await;
+    assert_eq!(health.status.code(), Some(1), "{health:?}");
+    let said = String::from_utf8_lossy(&health.stdout).into_owned();
+    assert!(said.starts_with("not ok: telegram:second\n"), "{said}");
+    let health = world.gateway.cli(&["health", "--json"]).await;
+    assert_eq!(health.status.code(), Some(1));
+    let health: Value = serde_json::from_slice(&health.stdout).unwrap();
+    assert_eq!((&health["ok"], &health["failing"]), (&json!(false), &json!(["telegram:second"])));
+    config["channels"]["telegram"]["accounts"]["second"]["enabled"] = false.into();
+    world.gateway.write_config(&config);
+    eventually("it to be ready again", async || {
+        (http::get(world.gateway.port, "/readyz").await.status == 200).then_some(())
+    })
+    .await;
+}
+
+#[actix_web::test]
 async fn a_change_of_the_config_reaches_the_account() {
     let world = World::start().await;
     connected(&world).await;
