@@ -3,7 +3,7 @@
 //! | code | meaning |
 //! | --- | --- |
 //! | 0 | done |
-//! | 1 | failed, or the gateway refused |
+//! | 1 | failed, or the gateway refused; what was asked about is not well |
 //! | 2 | the command line was wrong |
 //! | 69 | the gateway can't be reached |
 //! | 77 | the gateway doesn't let us |
