@@ -4,6 +4,7 @@ use crate::support::fake_telegram::{BOT_NAME, Fault};
 use crate::support::world::{OWNER, World};
 use crate::support::{eventually, http, schema};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 async fn status(world: &World, params: Value) -> Value {
     world.operator().await.ok("channels.status", params).await
@@ -49,8 +50,10 @@ async fn a_rejected_token_shows_everywhere_and_is_printed_nowhere() {
     let seen =
         format!("{}{}{}", status(&world, json!({})).await, world.gateway.log(), world.gateway.console());
     assert!(!seen.contains("a-token-that-is-wrong"));
+    // Ten seconds and more, with up to a fifth off: as Telegram sees it, a slow machine only makes it longer.
     let calls = world.telegram.calls();
-    assert!(calls.len() <= 3, "{} calls in the first moments", calls.len());
+    let sooner = calls.windows(2).find(|pair| pair[1].at - pair[0].at < Duration::from_secs(8));
+    assert!(sooner.is_none(), "{sooner:?}");
 }
 
 #[actix_web::test]
