@@ -31,6 +31,12 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         params["channel"] = json!(channel);
     }
     let answer = context.call("channels.status", params).await?;
+    let known = out::list(&answer, "channelOrder");
+    if let Some(name) = channel.as_deref().filter(|name| !known.iter().any(|known| known == name)) {
+        return Err(Failure::failed(format!(
+            "no channel called `{name}` is configured; `tidegate channels status` shows those that are"
+        )));
+    }
     if context.globals.json {
         out::json(&answer);
         return Ok(());

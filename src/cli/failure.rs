@@ -3,7 +3,7 @@
 //! | code | meaning |
 //! | --- | --- |
 //! | 0 | done |
-//! | 1 | failed, or the gateway refused |
+//! | 1 | failed, or the gateway refused; what was asked about is not well |
 //! | 2 | the command line was wrong |
 //! | 69 | the gateway can't be reached |
 //! | 77 | the gateway doesn't let us |
@@ -23,6 +23,9 @@ pub(super) enum Failure {
     /// It ran, and the answer is no.
     #[error("{0}")]
     Failed(String),
+    /// It ran, and what it has printed says what is wrong.
+    #[error("see the output")]
+    Told,
     /// The command line makes no sense.
     #[error("{0}")]
     Usage(String),
@@ -46,7 +49,7 @@ impl Failure {
 
     pub(super) fn code(&self) -> u8 {
         match self {
-            Self::Failed(_) => 1,
+            Self::Failed(_) | Self::Told => 1,
             Self::Usage(_) => 2,
             Self::Unreachable(_) => 69,
             Self::Config(_) => EXIT_CONFIG,

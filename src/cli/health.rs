@@ -20,11 +20,16 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     } else {
         print(&health);
     }
-    if health["ok"] == true { Ok(()) } else { Err(Failure::failed("the gateway is not well")) }
+    if health["ok"] == true { Ok(()) } else { Err(Failure::Told) }
 }
 
 fn print(health: &Value) {
-    out::line(if health["ok"] == true { "ok" } else { "not ok" });
+    let failing = out::joined(health, "failing");
+    out::line(match (health["ok"] == true, failing.as_str()) {
+        (true, _) => "ok".to_owned(),
+        (false, "") => "not ok".to_owned(),
+        (false, failing) => format!("not ok: {failing}"),
+    });
     for line in channels(health) {
         out::line(line);
     }

@@ -110,7 +110,15 @@ struct HoldClaim {
 
 /// Runs the command that this process was started with.
 pub fn run() -> ExitCode {
-    let Cli { globals, command } = Cli::parse();
+    let Cli { globals, command } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && asks_for_json(std::env::args_os()) => {
+            let failure = misunderstood(&error);
+            report(&failure, true);
+            return ExitCode::from(failure.code());
+        }
+        Err(error) => error.exit(),
+    };
     let json = globals.json;
     match dispatch(Context::new(globals), command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -121,7 +129,25 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// Whether `--json` stands on a command line that can't be parsed; behind `--` it would be an argument.
+fn asks_for_json(mut words: impl Iterator<Item = std::ffi::OsString>) -> bool {
+    words.by_ref().take_while(|word| word != "--").any(|word| word == "--json")
+}
+
+/// What clap says is wrong, without the usage that it prints below.
+fn misunderstood(error: &clap::Error) -> Failure {
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Failure::usage("a command is missing; --help lists them");
+    }
+    let text = error.render().to_string();
+    let said = text.split("\n\n").next().unwrap_or_default();
+    Failure::usage(said.strip_prefix("error: ").unwrap_or(said).trim())
+}
+
 fn report(failure: &Failure, json: bool) {
+    if matches!(failure, Failure::Told) {
+        return;
+    }
     if json {
         out::json(&failure.json());
         return;

@@ -151,10 +151,11 @@ async fn a_silent_gateway_is_left_after_two_ticks() {
 #[tokio::test]
 async fn an_oversized_request_never_leaves_and_a_late_answer_is_no_ones() {
     let (gateway, endpoint) = FakeGateway::new().await;
+    let (given_up, gives_up) = tokio::sync::oneshot::channel();
     tokio::spawn(async move {
         let mut peer = gateway.welcome().await;
         let request = hear(&mut peer).await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        gives_up.await.unwrap();
         for id in [request["id"].clone(), json!("unknown")] {
             tell(&mut peer, json!({"type": "res", "id": id, "ok": true, "payload": {}})).await;
         }
@@ -170,6 +171,7 @@ async fn an_oversized_request_never_leaves_and_a_late_answer_is_no_ones() {
     assert!(matches!(error, ClientError::TooLarge { limit: 1000, .. }));
     let error = client.call_within::<Value>("slow", &json!({}), Duration::from_millis(20)).await.unwrap_err();
     assert!(matches!(error, ClientError::TimedOut { .. }));
+    given_up.send(()).unwrap();
     let error = client.call::<Value>("next", &json!({})).await.unwrap_err();
     assert_eq!(error.refusal().unwrap().code, ErrorCode::Unavailable);
     assert_eq!(error.retry_after(), Some(Duration::from_millis(500)));

@@ -10,8 +10,9 @@ use crate::{
 
 /// Run this machine as a node of a gateway
 ///
-/// The secret comes from TIDEGATE_GATEWAY_TOKEN or TIDEGATE_GATEWAY_PASSWORD; without either, the token that the
-/// gateway gave to this device when it was paired, or the secret of the gateway on this machine.
+/// The secret is --token or --password (which other users of this machine can see in its list of processes), or comes
+/// from TIDEGATE_GATEWAY_TOKEN or TIDEGATE_GATEWAY_PASSWORD; without any, it is the token that the gateway gave to this
+/// device when it was paired, or the secret of the gateway on this machine. With --url only the first and the third.
 ///
 /// Once an operator has approved this node, it runs every command it is asked to, as this user. What runs without
 /// asking is set by exec-approvals.json in the state folder: {"version":1,"defaults":{"security":"deny"}} turns commands
@@ -56,9 +57,12 @@ pub struct NodeRun {
     /// Where the gateway is, when it isn't host and port that say so.
     #[arg(skip)]
     pub route: Option<Box<NodeRoute>>,
+    /// What the command line gives: nothing else is sent then.
+    #[arg(skip)]
+    pub given: Option<Credentials>,
 }
 
-/// A gateway that `--ssh` or the config names.
+/// A gateway that `--url`, `--ssh` or the config names.
 #[derive(Debug, Clone)]
 pub struct NodeRoute {
     pub endpoint: Endpoint,
@@ -66,6 +70,8 @@ pub struct NodeRoute {
     pub ssh: Option<TunnelOptions>,
     /// On the command line, so it wins over a gateway that this node has joined.
     pub asked_for: bool,
+    /// `--url` named it: a mistyped or planted address is never sent a secret that was not meant for it.
+    pub by_url: bool,
     /// For a device that this gateway has given no token yet.
     pub credentials: Credentials,
 }
@@ -81,7 +87,7 @@ impl NodeRun {
             || ["GATEWAY_PORT", "NODE_HOST", "NODE_PORT"].iter().any(|name| env.setting(name).is_some())
     }
 
-    /// The gateway that `--ssh` names, or that the config does where this node has joined no other.
+    /// The gateway that `--url` or `--ssh` names, or that the config does where this node has joined no other.
     pub(super) fn route(&self, known: Option<&Endpoint>) -> Option<&NodeRoute> {
         self.route.as_deref().filter(|route| route.asked_for || known.is_none())
     }

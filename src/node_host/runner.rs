@@ -117,15 +117,27 @@ impl Runner {
         };
         trust.apply(&mut endpoint);
         let secrets = match &route {
+            _ if args.given.is_some() => {
+                Secrets { given: args.given.as_ref().and_then(pair_of), fallback: None }
+            }
+            Some(route) if route.by_url => Secrets { given: None, fallback: None },
             Some(route) => Secrets::find(env, || Ok(pair_of(&route.credentials)))?,
             None => Secrets::find(env, || match endpoint.is_loopback() {
                 true => local_secret(place, env),
                 false => Ok(None),
             })?,
         };
+        let by_url = route.as_ref().is_some_and(|route| route.by_url);
         let tunnel = route.and_then(|route| route.ssh).map(Keeper::new);
         let device = Arc::new(DeviceIdentity::load_or_create(&place.state.node_identity())?);
         let has_token = state.token(&endpoint.to_string(), device.id()).is_some();
+        if by_url && args.given.is_none() && !has_token {
+            return Err(NodeHostError::Options(
+                "gateway url override requires explicit credentials: pass --token or --password with --url \
+                 (a device that this gateway has paired needs none)"
+                    .to_owned(),
+            ));
+        }
         let invited = invited.map(|invited| invitation::token(invited, has_token)).transpose()?.flatten();
         let surface = remember(&mut state, &args)?;
         let mut options = ConnectOptions::node(endpoint.clone(), Credentials::default(), device.clone());
@@ -312,7 +324,7 @@ fn remember(state: &mut NodeState, args: &NodeRun) -> Result<Surface, NodeHostEr
 
 /// The shared secrets this host may use.
 struct Secrets {
-    /// From the environment: meant for this run.
+    /// From the command line or the environment: meant for this run.
     given: Option<Credentials>,
     /// Of the gateway on this machine, which goes to that one only; or what the config has for a remote one.
     fallback: Option<Credentials>,

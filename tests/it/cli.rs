@@ -1,6 +1,7 @@
 //! `tidegate` as people and scripts use it: JSON where asked, exit codes that mean something, no secret taken along.
 
 use crate::support::fake_models::Answer;
+use crate::support::node_host::{NativeNode, ready};
 use crate::support::world::{OWNER, World};
 use crate::support::{Connect, Gateway, Identity, Node, Setup, eventually};
 use serde_json::{Value, json};
@@ -92,6 +93,10 @@ async fn exit_codes_and_json_errors_tell_scripts_what_happened() {
         (&["health", "--url", &url], 2, "usage"),
         (&["health", "--url", &url, "--token", "wrong"], 77, "not_authorised"),
         (&["config", "set", "gateway.port", "many"], 78, "config"),
+        (&["nodes", "no-such-command"], 2, "usage"),
+        (&["health", "--port", "many"], 2, "usage"),
+        (&["nodes"], 2, "usage"),
+        (&["channels", "status", "--channel", "pigeon"], 1, "cli_error"),
     ];
     for (args, code, kind) in cases {
         let output = gateway.cli(&[args, &["--json"][..]].concat()).await;
@@ -106,6 +111,32 @@ async fn exit_codes_and_json_errors_tell_scripts_what_happened() {
     gateway.write_config(&json!({"gateway": {"auth": {"mode": "open"}}}));
     let (code, said) = fails(&gateway, &["health"]).await;
     assert_eq!(code, 78, "{said}");
+}
+
+#[actix_web::test]
+async fn a_program_that_failed_on_a_node_fails_the_command() {
+    let gateway = Gateway::start().await;
+    let _node = NativeNode::start(&gateway, "kitchen");
+    ready(&gateway, "kitchen").await;
+    let run = |script: &str| {
+        let params = json!({"command": ["/bin/sh", "-c", script]}).to_string();
+        ["nodes", "invoke", "kitchen", "--command", "system.run", "--params", &params]
+            .map(str::to_owned)
+            .to_vec()
+    };
+    for (script, code) in [("echo fine", 0), ("echo wrong; exit 3", 1), ("kill -9 $$", 1)] {
+        let args = run(script);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let output = gateway.cli(&args).await;
+        assert_eq!(output.status.code(), Some(code), "{script}: {}", text(&output));
+        let output = gateway.cli(&[&args[..], &["--json"]].concat()).await;
+        assert_eq!(output.status.code(), Some(code), "{script}: {}", text(&output));
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(answer["payload"]["success"], code == 0, "{answer}");
+    }
+    let args = run("exit 3");
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    assert!(text(&gateway.cli(&args).await).contains("exit code 3 on kitchen"));
 }
 
 #[actix_web::test]

@@ -125,6 +125,20 @@ async fn a_second_host_with_the_same_identity_is_told_so() {
 }
 
 #[tokio::test]
+async fn a_url_and_a_token_on_the_command_line_are_enough_and_never_logged() {
+    let gateway = Gateway::start().await;
+    let url = format!("ws://127.0.0.1:{}", gateway.port);
+    let mut node = NativeNode::by_options(&["--url", &url, "--token", &gateway.token()], "wrong", "kitchen");
+    ready(&gateway, "kitchen").await;
+    assert!(!node.log().contains(&gateway.token()), "{}", node.log());
+    node.kill();
+    let mut node = NativeNode::by_options(&["--url", &url], &gateway.token(), "pantry");
+    let (status, said) = node.ended().await;
+    assert_eq!(status.code(), Some(2), "{said}");
+    assert!(said.contains("pass --token or --password with --url"), "{said}");
+}
+
+#[tokio::test]
 async fn only_the_chosen_commands_are_declared() {
     let gateway = Gateway::start().await;
     let mut node = NativeNode::start(&gateway, "kitchen");

@@ -4,6 +4,7 @@ use crate::support::fake_telegram::{BOT_NAME, Fault};
 use crate::support::world::{OWNER, World};
 use crate::support::{eventually, http, schema};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 async fn status(world: &World, params: Value) -> Value {
     world.operator().await.ok("channels.status", params).await
@@ -49,8 +50,10 @@ async fn a_rejected_token_shows_everywhere_and_is_printed_nowhere() {
     let seen =
         format!("{}{}{}", status(&world, json!({})).await, world.gateway.log(), world.gateway.console());
     assert!(!seen.contains("a-token-that-is-wrong"));
+    // Ten seconds and more, with up to a fifth off: as Telegram sees it, a slow machine only makes it longer.
     let calls = world.telegram.calls();
-    assert!(calls.len() <= 3, "{} calls in the first moments", calls.len());
+    let sooner = calls.windows(2).find(|pair| pair[1].at - pair[0].at < Duration::from_secs(8));
+    assert!(sooner.is_none(), "{sooner:?}");
 }
 
 #[actix_web::test]
@@ -182,6 +185,62 @@ async fn readiness_tells_how_long_the_poll_has_been_silent() {
     assert_eq!(ready.status, 200);
     let body: Value = serde_json::from_str(&ready.body).unwrap();
     assert!(body["channels"][0].to_string().contains("telegram"), "{body}");
+}
+
+#[actix_web::test]
+async fn the_age_of_the_last_good_poll_grows_while_telegram_fails() {
+    let world = World::start().await;
+    connected(&world).await;
+    let age = async || {
+        let ready = http::get(world.gateway.port, "/readyz").await;
+        let body: Value = serde_json::from_str(&ready.body).unwrap();
+        body["channels"][0]["lastGoodPollAgeMs"].as_u64().unwrap()
+    };
+    world
+        .telegram
+        .fail_always("getUpdates", Fault::Refuse { code: 500, description: "Internal Server Error" });
+    let first = eventually("the trouble to show", async || {
+        let answer = status(&world, json!({})).await;
+        let shows = answer["channelAccounts"]["telegram"][0]["connected"] == false;
+        if shows { Some(age().await) } else { None }
+    })
+    .await;
+    eventually("the age to grow", async || (age().await > first + 1000).then_some(())).await;
+    assert_eq!(world.telegram.calls_of("getUpdates").last().unwrap().status, Some(500));
+}
+
+#[actix_web::test]
+async fn an_account_that_should_run_and_does_not_makes_the_gateway_unready() {
+    let world = World::start().await;
+    connected(&world).await;
+    let health = world.gateway.cli(&["health"]).await;
+    assert!(health.status.success(), "{health:?}");
+    let mut config = world.config.clone();
+    // Two pollers of one bot would only throw each other out, so the second is not started.
+    let token = world.telegram.token();
+    config["channels"]["telegram"]["accounts"] =
+        json!({"default": {"botToken": token}, "second": {"botToken": token}});
+    world.gateway.write_config(&config);
+    let body = eventually("it not to be ready", async || {
+        let ready = http::get(world.gateway.port, "/readyz").await;
+        (ready.status == 503).then_some(ready.body)
+    })
+    .await;
+    assert!(body.contains(r#""telegram:second""#), "{body}");
+    let health = world.gateway.cli(&["health"]).await;
+    assert_eq!(health.status.code(), Some(1), "{health:?}");
+    let said = String::from_utf8_lossy(&health.stdout).into_owned();
+    assert!(said.starts_with("not ok: telegram:second\n"), "{said}");
+    let health = world.gateway.cli(&["health", "--json"]).await;
+    assert_eq!(health.status.code(), Some(1));
+    let health: Value = serde_json::from_slice(&health.stdout).unwrap();
+    assert_eq!((&health["ok"], &health["failing"]), (&json!(false), &json!(["telegram:second"])));
+    config["channels"]["telegram"]["accounts"]["second"]["enabled"] = false.into();
+    world.gateway.write_config(&config);
+    eventually("it to be ready again", async || {
+        (http::get(world.gateway.port, "/readyz").await.status == 200).then_some(())
+    })
+    .await;
 }
 
 #[actix_web::test]

@@ -34,6 +34,14 @@ impl NativeNode {
         node
     }
 
+    /// A node with these options that say where the gateway is; `token` is in its environment.
+    pub fn by_options(gateway: &[&str], token: &str, name: &str) -> Self {
+        let gateway = gateway.iter().map(|&option| option.to_owned()).collect();
+        let mut node = Self::idle(token, name, gateway);
+        node.run();
+        node
+    }
+
     /// A node on a machine of the LAN; `gateway` are the options that say where the gateway is.
     pub fn on(place: &Host, gateway: &[&str], token: &str, name: &str) -> Self {
         let gateway = gateway.iter().map(|&option| option.to_owned()).collect();

@@ -1,7 +1,7 @@
 //! Starts and stops accounts as the settings say.
 
 use super::registry::ChannelHandle;
-use super::status::ChannelStatus;
+use super::status::{ChannelStatus, Lifecycle};
 use super::telegram::{self, Arrived, Timing};
 use super::{Channels, TELEGRAM};
 use crate::gateway::Gateway;
@@ -127,6 +127,9 @@ impl Keeping {
         let name = account.name.clone();
         let mut status = ChannelStatus::new(&name);
         describe(&mut status, &account);
+        if let Some(before) = self.gateway.channels.get(TELEGRAM, &name) {
+            status.resume(&before.status());
+        }
         let token = telegram::token(&account).await;
         match &token {
             Ok(Some(_)) => status.token_status = "available",
@@ -148,6 +151,8 @@ impl Keeping {
             return;
         }
         self.polling.insert(name.clone(), token.clone());
+        handle.update(|status| status.lifecycle = Lifecycle::Starting);
+        let shown = handle.clone();
         let spec = telegram::spec(
             child_name(&name),
             account,
@@ -157,11 +162,13 @@ impl Keeping {
             self.timing.clone(),
             self.arrived.clone(),
         );
-        match self.supervisor.send(StartChild(spec)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(account = name, %error, "account not started"),
-            Err(error) => tracing::error!(account = name, %error, "account not started"),
-        }
+        let error = match self.supervisor.send(StartChild(spec)).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        tracing::error!(account = name, error, "account not started");
+        shown.update(|status| (status.lifecycle, status.last_error) = (Lifecycle::Stopped, Some(error)));
     }
 }
 

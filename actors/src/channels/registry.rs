@@ -62,7 +62,7 @@ impl Channels {
         all
     }
 
-    /// The longest silence of any running account, with its name: what `/readyz` shows.
+    /// The longest silence of any account that should serve, with its name.
     pub fn longest_silence(&self) -> Option<(String, Duration)> {
         let silences = self.statuses().into_iter().filter_map(|(channel, status)| {
             Some((format!("{channel}:{}", status.account_id), status.silence()?))

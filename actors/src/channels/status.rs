@@ -4,6 +4,9 @@ use crate::store::now_ms;
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
+/// An account that heard nothing from its server for longer than this does not serve.
+const LONGEST_SILENCE: Duration = Duration::from_secs(180);
+
 /// Everything that `channels.status` says of one account, and what `/readyz` wants to know.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -38,6 +41,7 @@ pub struct ChannelStatus {
     /// When the channel's server last answered a poll.
     #[serde(skip)]
     pub last_good_poll: Option<Instant>,
+    /// The first start under these settings: restarts don't count, or a crash loop would never look silent.
     #[serde(skip)]
     pub started: Option<Instant>,
     /// The bot's own name, once known.
@@ -94,11 +98,28 @@ impl ChannelStatus {
         }
     }
 
-    /// How long ago the last good poll was, or the start when there was none yet. `None` while it is not
+    /// How long ago the last good poll was, or the first start when there was none yet. `None` while it is not
     /// supposed to poll.
     pub fn silence(&self) -> Option<Duration> {
-        let since = self.last_good_poll.max(self.started).filter(|_| self.running);
+        let since = self.last_good_poll.or(self.started).filter(|_| self.should_serve());
         since.map(|since| since.elapsed())
+    }
+
+    /// Whether it should serve and does not: it is down, or its server has been silent for too long.
+    pub fn is_failing(&self) -> bool {
+        let silent = self.silence().is_some_and(|silence| silence > LONGEST_SILENCE);
+        self.should_serve() && (silent || self.lifecycle == Lifecycle::Stopped)
+    }
+
+    fn should_serve(&self) -> bool {
+        self.enabled && self.configured
+    }
+
+    /// Goes on counting where an earlier keeper of the same account was.
+    pub(crate) fn resume(&mut self, before: &Self) {
+        if before.should_serve() {
+            (self.last_good_poll, self.started) = (before.last_good_poll, before.started);
+        }
     }
 
     pub(crate) fn start(&mut self) {
@@ -106,7 +127,7 @@ impl ChannelStatus {
         self.connected = false;
         self.lifecycle = Lifecycle::Starting;
         self.last_start_at = Some(now_ms());
-        self.started = Some(Instant::now());
+        self.started.get_or_insert_with(Instant::now);
     }
 
     pub(crate) fn stop(&mut self) {
@@ -137,5 +158,55 @@ impl ChannelStatus {
         if lifecycle == Lifecycle::AuthFailed {
             self.token_status = "rejected";
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ago(time: Duration) -> Option<Instant> {
+        Some(Instant::now().checked_sub(time).unwrap())
+    }
+
+    #[test]
+    fn a_crash_loop_does_not_restart_the_clock() {
+        let mut status = ChannelStatus::new("default");
+        status.start();
+        status.polled();
+        assert!(!status.is_failing());
+        status.last_good_poll = ago(LONGEST_SILENCE + Duration::from_secs(1));
+        for _ in 0..3 {
+            status.stop();
+            assert!(status.is_failing() && status.silence().unwrap() > LONGEST_SILENCE);
+            status.start();
+            assert!(status.is_failing() && status.silence().unwrap() > LONGEST_SILENCE);
+        }
+        let mut successor = ChannelStatus::new("default");
+        successor.resume(&status);
+        successor.start();
+        assert!(successor.is_failing());
+        successor.polled();
+        assert!(!successor.is_failing());
+    }
+
+    #[test]
+    fn one_that_never_polled_well_is_silent_since_its_first_start() {
+        let mut status = ChannelStatus::new("default");
+        status.start();
+        status.started = ago(LONGEST_SILENCE + Duration::from_secs(1));
+        status.stop();
+        status.start();
+        assert!(status.is_failing());
+    }
+
+    #[test]
+    fn only_what_should_serve_can_fail() {
+        let mut status = ChannelStatus::new("default");
+        assert!(status.is_failing(), "down");
+        status.enabled = false;
+        assert!(!status.is_failing() && status.silence().is_none());
+        (status.enabled, status.configured) = (true, false);
+        assert!(!status.is_failing());
     }
 }

@@ -51,7 +51,7 @@ pub enum InvokeOrigin {
     },
     /// The agent. Its calls are recorded durably: after a crash none of them is sent again.
     Agent { run_id: String },
-    /// The gateway itself, for methods that relay one fixed command.
+    /// The gateway itself, for the methods of a node's own approval list, which nobody may ask for by name.
     Gateway,
 }
 
@@ -75,6 +75,15 @@ impl InvokeOrigin {
             device: caller.device_id.clone(),
             conn_id: caller.conn_id.clone(),
             approving_helper: helper && caller.allows(Scope::Approvals),
+        }
+    }
+
+    /// The agent never is, whoever writes to it: a chat is a weaker proof than an operator's own device.
+    pub fn is_admin(&self) -> bool {
+        match self {
+            Self::Operator { scopes, .. } => scopes.holds("operator.admin"),
+            Self::Agent { .. } => false,
+            Self::Gateway => true,
         }
     }
 

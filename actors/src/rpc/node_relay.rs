@@ -29,11 +29,10 @@ async fn list_dir(call: Call) -> Reply {
             call.invalid("/nodeId", "is required: this gateway does not list folders of its own host")
         );
     };
-    if !call.caller.allows(Scope::Admin) {
-        return Err(ErrorShape::missing_scope(Scope::Admin.as_str()));
-    }
     let params = path.map_or_else(|| json!({}), |path| json!({ "path": path }));
-    relay(&call, node_id, "fs.listDir", params).await
+    let caller = &call.caller;
+    let origin = InvokeOrigin::operator(caller);
+    relay(&call, node_id, "fs.listDir", params, origin).await
 }
 
 async fn get_approvals(call: Call) -> Reply {
@@ -43,7 +42,7 @@ async fn get_approvals(call: Call) -> Reply {
         node_id: String,
     }
     let Params { node_id } = call.params()?;
-    relay(&call, node_id, "system.execApprovals.get", json!({})).await
+    relay(&call, node_id, "system.execApprovals.get", json!({}), InvokeOrigin::Gateway).await
 }
 
 async fn set_approvals(call: Call) -> Reply {
@@ -60,10 +59,10 @@ async fn set_approvals(call: Call) -> Reply {
     if let Some(base_hash) = base_hash {
         params["baseHash"] = base_hash.into();
     }
-    relay(&call, node_id, "system.execApprovals.set", params).await
+    relay(&call, node_id, "system.execApprovals.set", params, InvokeOrigin::Gateway).await
 }
 
-async fn relay(call: &Call, node: String, command: &str, params: Value) -> Reply {
+async fn relay(call: &Call, node: String, command: &str, params: Value, origin: InvokeOrigin) -> Reply {
     let params = to_raw_value(&params).map_err(|error| ErrorShape::invalid(error.to_string()))?;
     let ask = InvokeNode {
         node,
@@ -73,7 +72,7 @@ async fn relay(call: &Call, node: String, command: &str, params: Value) -> Reply
         idempotency_key: uuid::Uuid::new_v4().to_string(),
         session_key: None,
         progress: None,
-        origin: InvokeOrigin::Gateway,
+        origin,
     };
     Ok(Courier::of(&call.gateway).invoke(ask).await?.payload.clone())
 }

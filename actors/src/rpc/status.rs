@@ -6,14 +6,10 @@ use crate::agent::providers::catalog::{Catalog, process_env};
 use crate::session::presence;
 use crate::settings::Settings;
 use crate::store::now_ms;
-use crate::supervise::ChildState;
 use crate::{Gateway, VERSION};
 use serde_json::{Map, Value, json as object};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tidegate_protocol::{ErrorShape, Scope};
-
-/// A channel whose last good poll is older than this is not ready.
-const SILENT_CHANNEL: Duration = Duration::from_secs(180);
 
 /// Sessions that `health` and `status` show.
 const RECENT: usize = 5;
@@ -30,7 +26,7 @@ async fn health_method(call: Call) -> Reply {
     json(&health(&call.gateway, call.caller.allows(Scope::Read)).await)
 }
 
-/// The `health` object; without `details` only that it lives.
+/// The `health` object; without `details` only that it lives. With them, `failing` names the parts that don't work.
 pub async fn health(gateway: &Gateway, details: bool) -> Value {
     let started = Instant::now();
     let mut health = object!({
@@ -47,6 +43,9 @@ pub async fn health(gateway: &Gateway, details: bool) -> Value {
         "sessions": {"path": "", "count": 0, "recent": []},
     });
     if details {
+        let failing = failing(gateway);
+        health["ok"] = failing.is_empty().into();
+        health["failing"] = failing.into();
         let (channels, order, labels) = channels(gateway);
         health["channels"] = channels;
         health["channelOrder"] = order;
@@ -219,23 +218,22 @@ pub async fn readiness(gateway: &Gateway) -> Readiness {
     if let Err(error) = gateway.store.probe().await {
         failing.push(format!("store: {error}"));
     }
-    for child in gateway.tree.snapshot() {
-        if child.state != ChildState::Running {
-            failing.push(child.name);
-        }
-    }
-    let mut channels = Vec::new();
-    for (channel, status) in gateway.channels.statuses() {
-        let silence = status.silence();
-        if silence.is_some_and(|silence| silence > SILENT_CHANNEL) {
-            failing.push(format!("{channel}:{}", status.account_id));
-        }
-        channels.push(object!({
+    failing.extend(self::failing(gateway));
+    let channels = gateway.channels.statuses().into_iter().map(|(channel, status)| {
+        let silence = status.silence().map(|silence| u64::try_from(silence.as_millis()).unwrap_or(u64::MAX));
+        object!({
             "channel": channel,
             "accountId": status.account_id,
             "connected": status.connected,
-            "lastGoodPollAgeMs": silence.map(|silence| u64::try_from(silence.as_millis()).unwrap_or(u64::MAX)),
-        }));
-    }
-    Readiness { failing, channels }
+            "lastGoodPollAgeMs": silence,
+        })
+    });
+    Readiness { failing, channels: channels.collect() }
+}
+
+/// Parts of the tree and accounts of channels that should work and don't.
+fn failing(gateway: &Gateway) -> Vec<String> {
+    let accounts = gateway.channels.statuses().into_iter().filter(|(_, status)| status.is_failing());
+    let accounts = accounts.map(|(channel, status)| format!("{channel}:{}", status.account_id));
+    gateway.tree.failing().into_iter().chain(accounts).collect()
 }

@@ -94,6 +94,27 @@ impl TreeView {
         count(&self.snapshot())
     }
 
+    /// The paths of what keeps the whole from being ready: a part of the root that is not running, or anything below
+    /// that is down after a failure.
+    pub fn failing(&self) -> Vec<String> {
+        fn below(nodes: &[TreeNode], failing: &mut Vec<String>) {
+            for node in nodes {
+                if node.is_unwell() {
+                    failing.push(node.path.clone());
+                }
+                below(&node.children, failing);
+            }
+        }
+        let mut failing = Vec::new();
+        for child in self.snapshot() {
+            if child.state != ChildState::Running {
+                failing.push(child.path);
+            }
+            below(&child.children, &mut failing);
+        }
+        failing
+    }
+
     /// The names from the root down, joined by `/`; empty for the root.
     pub fn path(&self) -> &str {
         &self.0.path

@@ -1,11 +1,11 @@
 //! What the tests stand on: a gateway with nothing but its channels.
 
-use crate::fake_telegram::FakeTelegram;
+use crate::fake_telegram::{Call, FakeTelegram};
 use actix::Addr;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tidegate_actors::channels::telegram::Timing;
 use tidegate_actors::channels::{ChannelStatus, Phase, RunProgress, branch_with};
 use tidegate_actors::gateway::Gateway;
@@ -14,7 +14,8 @@ use tidegate_actors::settings::{Settings, SettingsHandle, StatePaths};
 use tidegate_actors::store::{DeliveryState, IngressRow, NewOutbound, Store, answer_key};
 use tidegate_actors::supervise::{BackOff, StopAll, Supervisor};
 
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// The bound on anything that ought to happen: only a hang reaches it.
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 pub struct Bench {
     pub fake: FakeTelegram,
@@ -35,7 +36,7 @@ pub fn quick() -> Timing {
         conflict: back_off(100, 300),
         auth: back_off(200, 400),
         delivery: back_off(50, 200),
-        call: millis(1500),
+        call: Duration::from_secs(5),
         typing: millis(150),
         edit_direct: millis(200),
         edit_group: millis(300),
@@ -133,7 +134,8 @@ impl Bench {
 
     /// Waits until the answer is in `state`.
     pub async fn delivered_as(&self, run_id: &str, state: &str) -> DeliveryState {
-        for _ in 0..1000 {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
             let delivery = self.delivery(run_id).await;
             if delivery.state == state {
                 return delivery;
@@ -145,7 +147,8 @@ impl Bench {
 
     /// Waits until the message that shows this run's preview is on record.
     pub async fn remembers_draft(&self, run_id: &str) {
-        for _ in 0..1000 {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
             if self.gateway.store.draft("telegram", "default", run_id).await.unwrap().is_some() {
                 return;
             }
@@ -165,6 +168,18 @@ impl Bench {
         std::fs::write(&path, content).unwrap();
         path
     }
+}
+
+/// How long the bot left Telegram alone between one call and the next, as Telegram saw it. However slow the
+/// machine, this is at least the pause that the bot made: it begins after the one call and ends before the other.
+pub fn pauses(calls: &[Call]) -> Vec<Duration> {
+    calls.windows(2).map(|pair| pair[1].at - pair[0].at).collect()
+}
+
+/// The least pause before each try, if the first follows a success.
+pub fn least(back_off: &BackOff) -> impl Iterator<Item = Duration> {
+    let BackOff { first, max, jitter, .. } = *back_off;
+    (0..).map(move |n| (first * 2_u32.saturating_pow(n)).min(max).mul_f64(1.0 - jitter))
 }
 
 pub fn route(chat: i64, thread: Option<i64>) -> Route {

@@ -55,7 +55,13 @@ pub(super) async fn run(call: &Call<'_>, args: Args) -> Result<(), Failure> {
     } else {
         print(&answer["payload"], &name);
     }
-    Ok(())
+    if failed(&answer["payload"]) { Err(Failure::Told) } else { Ok(()) }
+}
+
+/// Whether the node answered that its program failed. What it returned is shown, and no exit code of ours: a script
+/// could not tell it from ours.
+fn failed(payload: &Value) -> bool {
+    payload["success"] == false || payload["exitCode"].as_i64().is_some_and(|code| code != 0)
 }
 
 /// What a program printed is shown as it is; anything else as JSON.

@@ -177,7 +177,7 @@ fn local(context: &Context, place: &Place, loaded: &Loaded) -> Result<Target, Fa
 }
 
 /// What the command line gives.
-fn given(globals: &Globals) -> Option<Credentials> {
+pub(super) fn given(globals: &Globals) -> Option<Credentials> {
     let Globals { token, password, .. } = globals;
     if token.is_none() && password.is_none() {
         return None;

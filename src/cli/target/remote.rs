@@ -6,7 +6,7 @@ use super::{Source, Target, credentials::Purse, given, pinned};
 use crate::{
     cli::{Context, Failure},
     client::{
-        DEFAULT_PORT, Endpoint, Pin, Via,
+        Credentials, DEFAULT_PORT, Endpoint, Pin, Via,
         ssh::{HostKeys, SshTarget, TunnelOptions},
     },
     config::{ConfigError, Loaded},
@@ -39,8 +39,11 @@ pub(super) fn by_ssh(context: &Context, host: &SshTarget) -> Result<Target, Fail
     Ok(Target { endpoint, ssh: Some(ssh), credentials, source: Source::Ssh })
 }
 
-/// Where `tidegate node run` goes when its own options don't say: `--ssh`, or the config's remote gateway.
+/// Where `tidegate node run` goes when its own options don't say: `--url`, `--ssh`, or the config's remote gateway.
 pub(in crate::cli) fn for_node(context: &Context, args: &NodeRun) -> Result<Option<NodeRoute>, Failure> {
+    if let Some(url) = &context.globals.url {
+        return Ok(Some(by_url(args, url)?));
+    }
     if let Some(host) = &context.globals.ssh {
         if args.host.is_some() || args.pair.is_some() {
             return Err(Failure::usage(
@@ -53,8 +56,11 @@ pub(in crate::cli) fn for_node(context: &Context, args: &NodeRun) -> Result<Opti
             endpoint.pin = Some(pinned(pin)?);
         }
         endpoint.tls |= args.tls || endpoint.pin.is_some();
-        let credentials = Purse::new(&context.env, &loaded).beyond_tunnel(is_ours(&loaded, host))?;
-        return Ok(Some(NodeRoute { endpoint, ssh: Some(ssh), asked_for: true, credentials }));
+        let credentials = match given(&context.globals) {
+            Some(given) => given,
+            None => Purse::new(&context.env, &loaded).beyond_tunnel(is_ours(&loaded, host))?,
+        };
+        return Ok(Some(NodeRoute { endpoint, ssh: Some(ssh), asked_for: true, by_url: false, credentials }));
     }
     if args.names_a_gateway(&context.env) {
         return Ok(None);
@@ -64,8 +70,32 @@ pub(in crate::cli) fn for_node(context: &Context, args: &NodeRun) -> Result<Opti
         return Ok(None);
     }
     let (endpoint, ssh) = way(&loaded)?;
-    let credentials = Purse::new(&context.env, &loaded).remote()?;
-    Ok(Some(NodeRoute { endpoint, ssh, asked_for: false, credentials }))
+    let credentials = match given(&context.globals) {
+        Some(given) => given,
+        None => Purse::new(&context.env, &loaded).remote()?,
+    };
+    Ok(Some(NodeRoute { endpoint, ssh, asked_for: false, by_url: false, credentials }))
+}
+
+/// The gateway at an address from the command line, which says everything but the certificate.
+fn by_url(args: &NodeRun, url: &str) -> Result<NodeRoute, Failure> {
+    let named = [&args.pair, &args.host, &args.context_path].iter().any(|option| option.is_some());
+    if named || args.port.is_some() || args.tls || args.no_tls {
+        return Err(Failure::usage(
+            "--url names the gateway by itself: leave out --pair, --host, --port, --context-path, --tls and --no-tls",
+        ));
+    }
+    let mut endpoint = Endpoint::parse(url)?;
+    if let Some(pin) = &args.tls_fingerprint {
+        if !endpoint.tls {
+            return Err(Failure::usage(format!(
+                "--tls-fingerprint is for wss:// addresses; {endpoint} has no TLS"
+            )));
+        }
+        endpoint.pin = Some(pinned(pin)?);
+    }
+    let credentials = Credentials::default();
+    Ok(NodeRoute { endpoint, ssh: None, asked_for: true, by_url: true, credentials })
 }
 
 /// The tunnel to a host, or to the one that the config names.

@@ -225,6 +225,28 @@ fn a_node_of_a_machine_in_local_mode_takes_nothing_from_the_remote_settings() {
 }
 
 #[test]
+fn a_node_goes_where_the_address_says_and_takes_no_secret_along() {
+    let machine = Machine::with("{gateway: {auth: {token: 'a'}, remote: {token: 'r'}}}")
+        .env("TIDEGATE_GATEWAY_TOKEN", "e")
+        .flags(|globals| globals.url = Some("wss://g.example:1/gw".into()));
+    let route = machine.node().unwrap().unwrap();
+    assert_eq!(route.endpoint.to_string(), "wss://g.example:1/gw");
+    assert!(route.by_url && route.asked_for && route.credentials == Credentials::default());
+    let pinned = NodeRun { tls_fingerprint: Some("ab".repeat(32)), ..NodeRun::default() };
+    assert!(for_node(&machine.context(), &pinned).unwrap().unwrap().endpoint.pin.is_some());
+    for twice in [
+        NodeRun { host: Some("h".into()), ..NodeRun::default() },
+        NodeRun { port: Some(1), ..NodeRun::default() },
+        NodeRun { no_tls: true, ..NodeRun::default() },
+    ] {
+        assert_eq!(for_node(&machine.context(), &twice).unwrap_err().code(), 2);
+    }
+    let config = format!("{{gateway: {{{REMOTE}, token: '${{NOPE}}'}}}}}}");
+    let machine = Machine::with(&config).flags(|globals| globals.token = Some("mine".into()));
+    assert_eq!(machine.node().unwrap().unwrap().credentials.token.as_deref(), Some("mine"));
+}
+
+#[test]
 fn the_local_gateway_is_found_by_its_config() {
     let machine = Machine::with("{gateway: {port: 4000, auth: {token: 'a'}}}");
     assert_eq!(machine.target().unwrap().endpoint.to_string(), "ws://127.0.0.1:4000");

@@ -5,10 +5,10 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::super::{NodeHostError, NodeRun, runner::Runner};
+use super::super::{NodeHostError, NodeRoute, NodeRun, runner::Runner, state::NodeState};
 use crate::{
     client::{
-        Endpoint,
+        Credentials, DeviceIdentity, Endpoint,
         fake::{FakeGateway, tell},
     },
     config::{Environment, Place, PlaceFlags},
@@ -115,6 +115,39 @@ async fn a_choice_of_commands_is_kept_until_all_are_wanted_again() {
     let everything = NodeRun { all_commands: true, ..choose(&[]) };
     assert_eq!(declared(everything).unwrap(), all);
     assert_eq!(declared(choose(&[])).unwrap(), all);
+}
+
+#[tokio::test]
+async fn what_the_command_line_gives_is_sent_and_an_address_from_there_gets_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("gateway-token"), "local\n").unwrap();
+    let env = with_token();
+    let place = place(folder.path(), &env);
+    let start = |args: NodeRun| Runner::new(args, None, &place, &env);
+    let given = Credentials { password: Some("mine".into()), ..Credentials::default() };
+    let by_host =
+        NodeRun { host: Some("127.0.0.1".into()), given: Some(given.clone()), ..NodeRun::default() };
+    assert_eq!(start(by_host).unwrap().credentials(), given);
+    let endpoint = Endpoint::plain("127.0.0.1", 1);
+    let route = NodeRoute {
+        endpoint: endpoint.clone(),
+        ssh: None,
+        asked_for: true,
+        by_url: true,
+        credentials: Credentials::default(),
+    };
+    let by_url = NodeRun { route: Some(Box::new(route)), ..NodeRun::default() };
+    let Err(NodeHostError::Options(said)) = start(by_url.clone()) else {
+        panic!("no secret, and it started")
+    };
+    assert!(said.contains("pass --token or --password with --url"), "{said}");
+    let with_given = NodeRun { given: Some(given.clone()), ..by_url.clone() };
+    assert_eq!(start(with_given).unwrap().credentials(), given);
+    let device = DeviceIdentity::load_or_create(&place.state.node_identity()).unwrap();
+    let mut state = NodeState::open(&place.state.node_host()).unwrap();
+    state.set_token(&endpoint.to_string(), device.id(), Some("stored")).unwrap();
+    drop(state);
+    assert_eq!(start(by_url).unwrap().credentials(), Credentials::default(), "the environment's stays here");
 }
 
 #[tokio::test]

@@ -126,7 +126,7 @@ impl Node {
 }
 
 async fn gone(pid: &str) -> bool {
-    for _ in 0..150 {
+    for _ in 0..9000 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
         if stat.is_err() || stat.is_ok_and(|text| text.contains(") Z ")) {
             return true;
@@ -137,7 +137,7 @@ async fn gone(pid: &str) -> bool {
 }
 
 async fn written(path: &Path) -> String {
-    for _ in 0..250 {
+    for _ in 0..9000 {
         if let Ok(text) = fs::read_to_string(path)
             && text.ends_with('\n')
         {

@@ -44,6 +44,10 @@ pub enum Fault {
     HangAfter,
     /// Carried out, but answered late.
     Slow(Duration),
+    /// Carried out, but answered only when the fake is told to go on.
+    Held,
+    /// Nothing goes wrong: the call after this one has the next fault.
+    Pass,
     /// A success that cannot be read.
     Garbage,
 }
@@ -234,6 +238,11 @@ impl FakeTelegram {
     /// The highest update id that the bot has confirmed, if any.
     pub fn confirmed(&self) -> Option<i64> {
         self.lock().confirmed
+    }
+
+    /// Calls that were left hanging so far, each from the moment it hung.
+    pub fn held(&self) -> usize {
+        self.lock().held
     }
 
     /// Updates that wait to be fetched or confirmed.

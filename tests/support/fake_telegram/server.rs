@@ -123,6 +123,10 @@ async fn respond(
             hang(shared).await;
             None
         }
+        Some(Fault::Held) => {
+            hang(shared).await;
+            Some(answer(outcome))
+        }
         Some(Fault::Slow(delay)) => {
             actix_web::rt::time::sleep(delay).await;
             Some(answer(outcome))
@@ -197,7 +201,11 @@ async fn poll(shared: &Shared, params: &Params) -> Outcome {
 }
 
 async fn hang(shared: &Shared) {
-    let generation = shared.lock().generation;
+    let generation = {
+        let mut state = shared.lock();
+        state.held += 1;
+        state.generation
+    };
     while shared.lock().generation == generation {
         actix_web::rt::time::sleep(Duration::from_millis(20)).await;
     }

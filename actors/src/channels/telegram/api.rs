@@ -16,6 +16,8 @@ use tgbot::types::{Response, ResponseError};
 /// How long an ordinary call may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(10);
+/// The longest that one answer can silence us: a proxy's nonsense must not do it for ever.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// A page of 100 updates with long texts stays far below this.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
@@ -230,7 +232,7 @@ fn refused(status: StatusCode, error: &ResponseError) -> ApiError {
     if code >= 500 {
         return ApiError::Server { code, text };
     }
-    let retry_after = error.retry_after().map(Duration::from_secs);
+    let retry_after = error.retry_after().map(|after| Duration::from_secs(after).min(LONGEST_RETRY_AFTER));
     ApiError::Refused { code, text, retry_after, migrate_to: error.migrate_to_chat_id() }
 }
 
@@ -263,6 +265,11 @@ mod tests {
         let flood =
             r#"{"ok":false,"error_code":429,"description":"Too Many","parameters":{"retry_after":7}}"#;
         assert_eq!(parse(429, flood).unwrap_err().retry_after(), Some(Duration::from_secs(7)));
+        let endless = format!(
+            r#"{{"ok":false,"error_code":429,"description":"Too Many","parameters":{{"retry_after":{}}}}}"#,
+            i64::MAX
+        );
+        assert_eq!(parse(429, &endless).unwrap_err().retry_after(), Some(LONGEST_RETRY_AFTER));
         assert!(matches!(parse(502, "<html>"), Err(ApiError::Server { code: 502, .. })));
         assert!(matches!(
             parse(500, r#"{"ok":false,"error_code":500,"description":"x"}"#),

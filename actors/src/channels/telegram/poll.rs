@@ -52,7 +52,7 @@ pub(super) async fn run(line: Arc<Line>) {
             Ok(()) => poller.well(&line),
             Err(trouble) => {
                 let pause = poller.unwell(&line, &trouble);
-                line.watchdog.expect_within(pause + SLACK);
+                line.watchdog.expect_within(pause.saturating_add(SLACK));
                 sleep(pause).await;
             }
         }

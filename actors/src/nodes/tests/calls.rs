@@ -164,6 +164,26 @@ async fn a_stopped_agent_recalls_its_call_at_once() {
 }
 
 #[actix::test]
+async fn what_is_refused_to_everyone_is_refused_to_the_agent_and_whom_it_speaks_for() {
+    let gateway = gateway();
+    let commands = ["system.execApprovals.set", "worker.launch.v1", "fs.listDir", "terminal.upload"];
+    let mut node = connect(&gateway, "n", "c1", &commands).await;
+    approve(&gateway, "n").await;
+    node.event("node.pair.resolved").await;
+    for command in commands {
+        let mut call = ask("n", command, json!({}), command);
+        call.origin = InvokeOrigin::Agent { run_id: "r".into() };
+        let refused = Courier::of(&gateway).invoke(call).await.unwrap_err();
+        let expected = match policy::is_reserved(command) {
+            true => InvokeError::Reserved(command.into()),
+            false => InvokeError::MissingScope("operator.admin"),
+        };
+        assert_eq!(refused, expected);
+    }
+    assert!(node.is_silent());
+}
+
+#[actix::test]
 async fn whoever_stops_waiting_for_the_actor_recalls_the_call_too() {
     let gateway = gateway();
     let mut node = approved(&gateway, "n", "c1").await;

@@ -18,6 +18,7 @@ async fn the_view_shows_the_tree_with_states_restarts_and_errors() {
         settle().await;
     }
     assert_eq!(view.unwell(), 1);
+    assert_eq!(view.failing(), ["channels/telegram:main"]);
     let tree = view.snapshot();
     assert_eq!(tree.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["agent", "channels"]);
     assert_eq!((tree[0].kind.as_str(), tree[1].kind.as_str()), ("Worker", "Supervisor"));
