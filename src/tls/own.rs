@@ -137,7 +137,7 @@ fn has_ended(leaf: &CertificateDer<'_>, at: SystemTime) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
@@ -151,7 +151,7 @@ mod tests {
         }
     }
 
-    fn ending_in(days: u32) -> (CertificateDer<'static>, String, String) {
+    pub(in crate::tls) fn ending_in(days: u32) -> (CertificateDer<'static>, String, String) {
         let key = KeyPair::generate().unwrap();
         let mut params = params().unwrap();
         params.not_after = (SystemTime::now() + DAY * days).into();
