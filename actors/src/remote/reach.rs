@@ -259,7 +259,8 @@ fn hex_digits(text: &str) -> Option<String> {
 }
 
 fn interfaces() -> Vec<Interface> {
-    let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+    // A hardened service sees processes and nothing else of `/proc`.
+    let routes = std::fs::read_to_string("/proc/self/net/route").unwrap_or_default();
     let default = default_interface(&routes);
     let Ok(all) = nix::ifaddrs::getifaddrs() else { return vec![] };
     all.filter_map(|one| {
