@@ -9,6 +9,7 @@ pub mod events;
 pub mod gateway;
 pub mod inbound;
 pub mod nodes;
+pub mod pin;
 pub mod pulse;
 pub mod randomness;
 pub mod redaction;
@@ -18,6 +19,7 @@ pub mod rpc;
 pub mod session;
 pub mod session_key;
 pub mod settings;
+pub mod ssh;
 pub mod store;
 pub mod supervise;
 
