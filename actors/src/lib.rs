@@ -10,6 +10,7 @@ pub mod gateway;
 pub mod inbound;
 mod media_type;
 pub mod nodes;
+pub mod pin;
 pub mod pulse;
 pub mod randomness;
 pub mod redaction;
@@ -19,6 +20,7 @@ pub mod rpc;
 pub mod session;
 pub mod session_key;
 pub mod settings;
+pub mod ssh;
 pub mod store;
 pub mod supervise;
 

@@ -6,7 +6,7 @@ use clap::{Args as ClapArgs, Subcommand};
 use serde_json::json;
 use tidegate_actors::{
     auth::is_tailnet,
-    remote::{Whereabouts, discovery},
+    remote::{Whereabouts, discovery, interfaces},
     settings::{Settings, gateway::Bind},
 };
 
@@ -96,10 +96,8 @@ fn zone(context: &Context, settings: &Settings, domain: Domain, addresses: Vec<I
 
 /// This machine's; only those that the gateway listens on, if there are such.
 fn tailnet_addresses(settings: &Settings) -> Result<Vec<IpAddr>, Failure> {
-    let interfaces = if_addrs::get_if_addrs()
-        .map_err(|error| Failure::failed(format!("this machine's addresses can't be read: {error}")))?;
     let all: Vec<IpAddr> =
-        interfaces.iter().map(if_addrs::Interface::ip).filter(|ip| is_tailnet(*ip)).collect();
+        interfaces().into_iter().map(|one| one.address).filter(|ip| is_tailnet(*ip)).collect();
     let heard: Vec<IpAddr> = all.iter().copied().filter(|ip| listens_on(settings, *ip)).collect();
     let addresses = if heard.is_empty() { all } else { heard };
     if addresses.is_empty() {

@@ -4,8 +4,6 @@ use std::{fmt, path::Path};
 
 use tidegate_actors::settings::ConfigIssue;
 
-use crate::tls::TlsError;
-
 /// The exit code for a configuration that can't be used (`EX_CONFIG`).
 pub const EXIT_CONFIG: u8 = 78;
 
@@ -26,12 +24,6 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
-}
-
-impl From<TlsError> for ConfigError {
-    fn from(error: TlsError) -> Self {
-        Self::Refused(format!("gateway.tls: {error}"))
-    }
 }
 
 impl ConfigError {

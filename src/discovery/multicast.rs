@@ -7,6 +7,9 @@ use tidegate_protocol::discovery::{Hints, SERVICE};
 
 use super::{Found, MOST};
 
+/// How long the daemon may take to end.
+const END_WITHIN: Duration = Duration::from_secs(1);
+
 /// Listens for as long as it may: another answer can always come.
 pub(super) async fn search(time: Duration) -> Result<Vec<Found>, String> {
     let problem = |error: mdns_sd::Error| format!("the LAN could not be searched: {error}");
@@ -25,7 +28,7 @@ pub(super) async fn search(time: Duration) -> Result<Vec<Found>, String> {
         }
     }
     if let Ok(ended) = daemon.shutdown() {
-        let _ = ended.recv_async().await;
+        let _ = tokio::time::timeout(END_WITHIN, ended.recv_async()).await;
     }
     Ok(found.into_values().collect())
 }

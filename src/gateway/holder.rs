@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fmt, fs};
 
-/// State of a listening socket in `/proc/net/tcp`.
+/// State of a listening socket in `/proc/self/net/tcp`.
 const LISTENING: &str = "0A";
 
 /// The program that has a port.
@@ -19,7 +19,8 @@ pub(super) enum Holder {
 impl Holder {
     /// Looks for a listener on this port, whatever its address.
     pub(super) fn of_port(port: u16) -> Self {
-        let sockets: HashSet<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
+        // A hardened service sees processes and nothing else of `/proc`.
+        let sockets: HashSet<String> = ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
             .iter()
             .filter_map(|table| fs::read_to_string(table).ok())
             .flat_map(|table| listeners(&table, port))
@@ -83,6 +84,13 @@ mod tests {
         assert_eq!(listeners(TABLE, 18_789), ["11111"]);
         assert_eq!(listeners(TABLE, 8080), ["33333"]);
         assert!(listeners(TABLE, 0x9999).is_empty());
+    }
+
+    #[test]
+    fn a_listener_is_traced_to_its_process() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let holder = Holder::of_port(listener.local_addr().unwrap().port());
+        assert!(matches!(holder, Holder::Process { pid, .. } if pid == std::process::id()), "{holder}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::config::ConfigError;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use tidegate_actors::auth::is_tailnet;
+use tidegate_actors::remote::interfaces;
 use tidegate_actors::settings::{
     AuthMode, GatewaySettings,
     gateway::{Bind, custom_address},
@@ -88,9 +89,9 @@ fn in_tailnet(address: Option<Ipv4Addr>) -> Vec<Wanted> {
 
 /// This host's Tailscale IPv4: an interface's address in 100.64.0.0/10.
 fn tailnet_address() -> Option<Ipv4Addr> {
-    let found = nix::ifaddrs::getifaddrs().ok()?.find_map(|interface| {
-        let address = interface.address?.as_sockaddr_in()?.ip();
-        is_tailnet(address.into()).then_some(address)
+    let found = interfaces().into_iter().find_map(|interface| match interface.address {
+        IpAddr::V4(address) => is_tailnet(address.into()).then_some(address),
+        IpAddr::V6(_) => None,
     });
     if let Some(address) = found {
         tracing::info!(%address, "Tailscale address");

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::config::ConfigError;
+
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     #[error("can't read the TLS file {}: {source}", .path.display())]
@@ -30,6 +32,12 @@ pub enum TlsError {
     Unusable(#[from] rustls::Error),
     #[error("can't make a certificate: {0}")]
     Making(#[from] rcgen::Error),
+}
+
+impl From<TlsError> for ConfigError {
+    fn from(error: TlsError) -> Self {
+        Self::Refused(format!("gateway.tls: {error}"))
+    }
 }
 
 impl TlsError {

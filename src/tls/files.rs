@@ -5,7 +5,6 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
 };
 
 use rustls::{
@@ -38,11 +37,22 @@ pub struct TlsFiles {
 pub(super) struct Material {
     pub(super) key: Arc<CertifiedKey>,
     pub(super) pin: Pin,
+    /// How the files were before they were read.
+    pub(super) marks: Marks,
 }
 
 /// Enough to notice a change without reading the files.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Marks(Vec<Option<(u64, SystemTime, u64)>>);
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Marks(Vec<Option<Mark>>);
+
+/// The change time also tells of a new owner or mode, by which a file becomes readable.
+#[derive(Clone, Debug, PartialEq)]
+struct Mark {
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
 
 impl TlsFiles {
     /// The files that the settings name, those in the state folder unless they name others.
@@ -67,6 +77,7 @@ impl TlsFiles {
 
     /// Reads everything and checks that it fits together.
     pub(super) fn load(&self, provider: &CryptoProvider) -> Result<Material, TlsError> {
+        let marks = self.marks();
         let mut chain = certificates(&self.certificate)?;
         if let Some(path) = &self.authorities {
             complete(&mut chain, &certificates(path)?);
@@ -81,7 +92,7 @@ impl TlsFiles {
             }
             other => TlsError::Unusable(other),
         })?;
-        Ok(Material { key: Arc::new(key), pin })
+        Ok(Material { key: Arc::new(key), pin, marks })
     }
 
     /// Whether others on this machine may read the key.
@@ -93,7 +104,12 @@ impl TlsFiles {
     pub(super) fn marks(&self) -> Marks {
         let state = |path: &PathBuf| {
             let meta = fs::metadata(path).ok()?;
-            Some((meta.ino(), meta.modified().ok()?, meta.len()))
+            Some(Mark {
+                inode: meta.ino(),
+                length: meta.len(),
+                modified: (meta.mtime(), meta.mtime_nsec()),
+                changed: (meta.ctime(), meta.ctime_nsec()),
+            })
         };
         Marks([&self.certificate, &self.key].into_iter().chain(&self.authorities).map(state).collect())
     }

@@ -3,7 +3,7 @@
 mod error;
 mod files;
 mod own;
-mod pin;
 mod server;
 
-pub use self::{error::TlsError, files::TlsFiles, pin::Pin, server::ServerTls};
+pub use self::{error::TlsError, files::TlsFiles, server::ServerTls};
+pub use tidegate_actors::pin::Pin;

@@ -14,6 +14,8 @@ use rustls::{
     server::ParsedCertificate,
 };
 
+use tidegate_actors::remote::{Interface, interfaces};
+
 use super::{TlsError, TlsFiles};
 use crate::config::private;
 
@@ -108,13 +110,10 @@ fn names() -> Vec<String> {
 /// The addresses that this host has now. Those that it gets later work as well: the fingerprint is what counts.
 fn addresses() -> Vec<IpAddr> {
     let mut addresses = vec![IpAddr::from([127, 0, 0, 1]), IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)];
-    for interface in nix::ifaddrs::getifaddrs().into_iter().flatten() {
-        let Some(address) = interface.address else { continue };
-        let address = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
-            (Some(v4), _) => IpAddr::V4(v4.ip()),
-            (_, Some(v6)) if !v6.ip().is_unicast_link_local() => IpAddr::V6(v6.ip()),
-            _ => continue,
-        };
+    for Interface { address, .. } in interfaces() {
+        if matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()) {
+            continue;
+        }
         if !addresses.contains(&address) {
             addresses.push(address);
         }
@@ -137,7 +136,7 @@ fn has_ended(leaf: &CertificateDer<'_>, at: SystemTime) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
@@ -151,7 +150,7 @@ mod tests {
         }
     }
 
-    fn ending_in(days: u32) -> (CertificateDer<'static>, String, String) {
+    pub(in crate::tls) fn ending_in(days: u32) -> (CertificateDer<'static>, String, String) {
         let key = KeyPair::generate().unwrap();
         let mut params = params().unwrap();
         params.not_after = (SystemTime::now() + DAY * days).into();

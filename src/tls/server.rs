@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
     time::Duration,
 };
 
@@ -14,10 +14,7 @@ use rustls::{
 };
 use tidegate_actors::settings::{SettingsHandle, gateway::ReloadMode};
 
-use super::{
-    Pin, TlsError, TlsFiles,
-    files::{Marks, Material},
-};
+use super::{Pin, TlsError, TlsFiles, files::Material};
 
 /// How often the files are looked at.
 const EVERY: Duration = Duration::from_secs(2);
@@ -66,49 +63,62 @@ impl ServerTls {
 
     /// Fingerprint of the certificate that is served now.
     pub fn pin(&self) -> Pin {
-        self.current.0.read().unwrap_or_else(PoisonError::into_inner).pin
+        self.current().pin
     }
 
-    /// Takes up changed files for as long as the gateway runs, unless reloading is off, and renews what is ours.
+    /// Takes up changed files for as long as the gateway runs, unless reloading is off, and renews what is ours in any
+    /// case.
     pub async fn keep_fresh(self, settings: SettingsHandle, shown: impl Fn(Pin)) {
-        let mut seen = self.files.marks();
+        let mut refused = None;
         for look in 1_u32.. {
             tokio::time::sleep(EVERY).await;
-            if settings.get().gateway.reload.mode == ReloadMode::Off {
+            let renew = look % LOOKS_A_RENEWAL == 0;
+            let take_up = settings.get().gateway.reload.mode != ReloadMode::Off;
+            if !take_up && !renew {
                 continue;
             }
             let tls = self.clone();
-            let before = seen.clone();
-            let looked = tokio::task::spawn_blocking(move || tls.look(&before, look % LOOKS_A_RENEWAL == 0));
-            match looked.await {
-                Ok(now) if now != seen => {
-                    seen = now;
-                    shown(self.pin());
+            match tokio::task::spawn_blocking(move || tls.look(take_up, renew)).await {
+                Ok(Ok(changed)) => {
+                    refused = None;
+                    if changed {
+                        shown(self.pin());
+                    }
                 }
-                Ok(_) => {}
+                // They may be readable, or complete, at the next look.
+                Ok(Err(error)) => {
+                    let why = Some(error.to_string());
+                    if refused != why {
+                        tracing::error!(%error, "changed TLS files refused, the last good certificate stays in force");
+                        refused = why;
+                    }
+                }
                 Err(error) => tracing::error!(%error, "looking at the TLS files failed"),
             }
         }
     }
 
-    /// The files as they are now; those that changed and fit together are in force.
-    fn look(&self, before: &Marks, renew: bool) -> Marks {
-        if renew {
-            if let Err(error) = self.files.provide() {
-                tracing::error!(%error, "the TLS certificate could not be renewed");
-            }
-            self.files.warn();
+    /// Renews what is ours and about to end, and takes up files that are not those in force. True if it did.
+    fn look(&self, take_up: bool, renew: bool) -> Result<bool, TlsError> {
+        let renewed = renew && self.renew();
+        if !(take_up || renewed) || self.files.marks() == self.current().marks {
+            return Ok(false);
         }
-        let now = self.files.marks();
-        if now != *before {
-            match self.files.load(&self.provider) {
-                Ok(material) => self.serve(material),
-                Err(error) => {
-                    tracing::error!(%error, "changed TLS files refused, the last good certificate stays in force");
-                }
-            }
-        }
-        now
+        self.serve(self.files.load(&self.provider)?);
+        Ok(true)
+    }
+
+    fn renew(&self) -> bool {
+        let renewed = self.files.provide().unwrap_or_else(|error| {
+            tracing::error!(%error, "the TLS certificate could not be renewed");
+            false
+        });
+        self.files.warn();
+        renewed
+    }
+
+    fn current(&self) -> RwLockReadGuard<'_, Material> {
+        self.current.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn serve(&self, material: Material) {
@@ -143,41 +153,86 @@ impl fmt::Debug for Current {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidegate_actors::settings::{StatePaths, gateway::TlsSettings};
+    use crate::tls::own::tests::ending_in;
+    use std::{os::unix::fs::PermissionsExt, path::Path};
+    use tidegate_actors::settings::{Settings, StatePaths, gateway::TlsSettings};
+
+    fn open(state: &Path) -> ServerTls {
+        let settings = TlsSettings { enabled: true, ..Default::default() };
+        ServerTls::open(TlsFiles::of(&settings, &StatePaths::new(state))).unwrap()
+    }
 
     #[test]
     fn files_that_fit_are_taken_up_and_others_are_not() {
         let folder = tempfile::tempdir().unwrap();
-        let open = |name: &str| {
-            let state = StatePaths::new(folder.path().join(name));
-            ServerTls::open(TlsFiles::of(&TlsSettings { enabled: true, ..Default::default() }, &state))
-                .unwrap()
-        };
-        let (tls, other) = (open("a"), open("b"));
+        let (tls, other) = (open(&folder.path().join("a")), open(&folder.path().join("b")));
         let first = tls.pin();
         let copy =
             |from: &std::path::Path, to: &std::path::Path| assert!(std::fs::copy(from, to).unwrap() > 0);
 
         copy(&other.files.certificate, &tls.files.certificate);
-        let seen = tls.look(&Marks::default(), false);
-        assert_eq!(tls.pin(), first, "the key is not there yet");
+        for _ in 0..2 {
+            assert!(tls.look(true, false).is_err(), "the key is not there yet");
+            assert_eq!(tls.pin(), first);
+        }
 
         copy(&other.files.key, &tls.files.key);
-        tls.look(&Marks::default(), false);
+        assert!(!tls.look(false, true).unwrap(), "it is not to be taken up");
+        assert!(tls.look(true, false).unwrap());
         assert_eq!(tls.pin(), other.pin());
 
         std::fs::write(&tls.files.certificate, "nonsense").unwrap();
-        assert_ne!(tls.look(&seen, false), seen);
+        assert!(tls.look(true, false).is_err());
         assert_eq!(tls.pin(), other.pin());
+    }
+
+    #[test]
+    fn a_file_that_only_becomes_readable_is_a_changed_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let tls = open(folder.path());
+        let before = tls.files.marks();
+        // The change time has the kernel's coarse clock.
+        std::thread::sleep(Duration::from_millis(20));
+        std::fs::set_permissions(&tls.files.key, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert_ne!(tls.files.marks(), before);
     }
 
     #[test]
     fn an_idle_look_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let state = StatePaths::new(folder.path());
-        let tls = ServerTls::open(TlsFiles::of(&TlsSettings::default(), &state)).unwrap();
-        let (pin, seen) = (tls.pin(), tls.files.marks());
-        assert_eq!(tls.look(&seen, true), seen);
+        let tls = open(folder.path());
+        let pin = tls.pin();
+        assert!(!tls.look(true, true).unwrap());
         assert_eq!(tls.pin(), pin);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_running_gateway_renews_its_certificate_even_with_reloading_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = open(folder.path()).files;
+        let (_, certificate, key) = ending_in(10);
+        std::fs::write(&files.certificate, certificate).unwrap();
+        std::fs::write(&files.key, key).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let current = Arc::new(Current(RwLock::new(files.load(&provider).unwrap())));
+        let tls = ServerTls { files, provider, current, ..open(&folder.path().join("other")) };
+        let old = tls.pin();
+
+        let mut settings = Settings::default();
+        settings.gateway.reload.mode = ReloadMode::Off;
+        let (shows, mut shown) = tokio::sync::mpsc::unbounded_channel();
+        let running = tls.clone().keep_fresh(
+            SettingsHandle::new(settings, StatePaths::new(folder.path())),
+            move |pin| {
+                let _ = shows.send(pin);
+            },
+        );
+        let new = tokio::select! {
+            new = shown.recv() => new.unwrap(),
+            () = running => unreachable!(),
+        };
+        assert_ne!(new, old);
+        assert_eq!(tls.pin(), new);
+        assert!(!tls.files.ends_soon());
     }
 }

@@ -16,11 +16,16 @@ struct Site {
 
 impl Site {
     async fn new() -> Self {
+        Self::with(|_| String::new()).await
+    }
+
+    /// The gateway's user has these lines more in their ssh config.
+    async fn with(more: impl Fn(&Sshd) -> String) -> Self {
         let newcomer = Newcomer::new();
         let home = newcomer.install();
         let sshd = Sshd::with(&format!("SetEnv HOME={}", home.display())).await;
         let key = sshd.file("user_key").display().to_string();
-        sshd.write_client(&key, &format!("Host 127.0.0.1\n  Port {}", sshd.port));
+        sshd.write_client(&key, &format!("Host 127.0.0.1\n  Port {}\n{}", sshd.port, more(&sshd)));
         let pairing = json!({"autoApproveLocal": false, "sshVerify": {"cidrs": ["127.0.0.0/8"]}});
         let config = config_with(json!({"gateway": {"nodes": {"pairing": pairing}}}));
         let path = sshd.path().into_string().unwrap();
@@ -79,6 +84,22 @@ async fn a_node_whose_key_is_found_on_its_machine_is_paired_with_its_commands() 
     let device = site.operator.ok("device.pair.list", json!({})).await["paired"][0].clone();
     assert_eq!((&device["deviceId"], &device["approvedVia"]), (&json!(id), &json!("ssh-verified")));
     assert_eq!(site.operator.event("node.pair.resolved").await["decision"], "approved");
+}
+
+#[tokio::test]
+async fn an_ssh_config_made_for_a_person_changes_nothing() {
+    let mut site = Site::with(|sshd| {
+        let socket = sshd.file("mux");
+        format!(
+            "  RemoteCommand echo hello\n  RequestTTY force\n  ControlMaster auto\n  ControlPersist yes\n  \
+             ControlPath {}\n  LogLevel QUIET",
+            socket.display()
+        )
+    })
+    .await;
+    site.start(false);
+    site.joined().await;
+    assert!(!site.sshd.file("mux").exists(), "no connection stays open behind it");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! a person, nothing is forwarded. The address is an argument of its own, never part of a shell's line.
 
 use super::proof::{Identity, ProbeError, Target};
+use crate::ssh::{ALONE, Leader, STRICT};
 use futures_util::future::LocalBoxFuture;
 use std::process::Stdio;
 use std::time::Duration;
@@ -35,12 +36,9 @@ pub(super) fn probe(target: Target) -> LocalBoxFuture<'static, Result<Vec<Identi
 
 fn arguments(target: &Target) -> Vec<String> {
     let options = [
-        "BatchMode=yes",
         "ConnectTimeout=5",
         "NumberOfPasswordPrompts=0",
         "PreferredAuthentications=publickey",
-        "StrictHostKeyChecking=yes",
-        "UpdateHostKeys=no",
         "ForwardAgent=no",
         "ForwardX11=no",
         "ClearAllForwardings=yes",
@@ -48,7 +46,8 @@ fn arguments(target: &Target) -> Vec<String> {
         "RequestTTY=no",
     ];
     let mut arguments: Vec<String> = vec!["-T".into(), "-a".into(), "-x".into()];
-    arguments.extend(options.into_iter().flat_map(|option| ["-o".to_owned(), option.to_owned()]));
+    let options = ALONE.into_iter().chain(STRICT).chain(options);
+    arguments.extend(options.flat_map(|option| ["-o".to_owned(), option.to_owned()]));
     if let Some(file) = &target.proof.identity {
         arguments.extend(["-i".into(), file.clone(), "-o".into(), "IdentitiesOnly=yes".into()]);
     }
@@ -61,17 +60,14 @@ fn arguments(target: &Target) -> Vec<String> {
 
 async fn ask(target: &Target) -> Result<Vec<Identity>, ProbeError> {
     let mut ssh = Command::new("ssh");
-    ssh.args(arguments(target)).env_clear().env("LC_ALL", "C").kill_on_drop(true);
+    ssh.args(arguments(target)).env_clear().env("LC_ALL", "C");
     ssh.envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
     ssh.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = ssh.spawn().map_err(|error| ProbeError::NoSsh(error.to_string()))?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let work = async { tokio::join!(text(stdout), text(stderr), child.wait()) };
+    let mut ssh = Leader::start(&mut ssh).map_err(|error| ProbeError::NoSsh(error.to_string()))?;
+    let (stdout, stderr) = (ssh.stdout(), ssh.stderr());
+    let work = async { tokio::join!(text(stdout), text(stderr), ssh.wait()) };
     let ended = within(target.proof.timeout, work).await;
-    let Some((stdout, stderr, status)) = ended else {
-        let _ = child.kill().await;
-        return Err(ProbeError::TimedOut);
-    };
+    let (stdout, stderr, status) = ended.ok_or(ProbeError::TimedOut)?;
     let identities = identities(&stdout);
     if !identities.is_empty() {
         return Ok(identities);
@@ -125,9 +121,13 @@ mod tests {
     #[test]
     fn ssh_asks_nobody_trusts_no_new_host_and_forwards_nothing() {
         let line = arguments(&target(serde_json::json!({"user": "me", "identity": "/keys/probe"})));
-        for option in
-            ["BatchMode=yes", "StrictHostKeyChecking=yes", "ForwardAgent=no", "ClearAllForwardings=yes"]
-        {
+        for option in [
+            "BatchMode=yes",
+            "StrictHostKeyChecking=yes",
+            "RemoteCommand=none",
+            "ForwardAgent=no",
+            "ClearAllForwardings=yes",
+        ] {
             assert!(line.windows(2).any(|pair| pair == ["-o", option]), "{option}: {line:?}");
         }
         assert!(

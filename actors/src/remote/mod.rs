@@ -1,10 +1,12 @@
 //! Ways to reach the gateway from elsewhere that it looks after itself.
 
 pub mod discovery;
+mod interfaces;
 pub mod reach;
 pub mod tailscale;
 mod whereabouts;
 
+pub use interfaces::{Interface, interfaces};
 pub use whereabouts::Whereabouts;
 
 use crate::Gateway;

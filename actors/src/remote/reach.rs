@@ -1,7 +1,9 @@
 //! Where other machines find this gateway: the address that a setup code carries.
 
+use super::{Interface, interfaces};
 use crate::Gateway;
-use crate::auth::is_tailnet;
+use crate::auth::{is_private, is_tailnet};
+use crate::pin::Pin;
 use crate::settings::{Settings, gateway::Bind, gateway::TailscaleMode};
 use reqwest::Url;
 use std::net::{IpAddr, Ipv4Addr};
@@ -31,8 +33,8 @@ impl Known {
 /// If there is none that a code may carry, with what to set.
 pub async fn address(gateway: &Gateway, wish: Wish) -> Result<Address, NoAddress> {
     let (settings, known) = (gateway.settings.get(), Known::of(gateway));
-    let found = tokio::task::spawn_blocking(interfaces).await.unwrap_or_default();
-    Finder { settings: &settings, known: &known, interfaces: &found }.find(&wish)
+    let found = tokio::task::spawn_blocking(candidates).await.unwrap_or_default();
+    Finder { settings: &settings, known: &known, candidates: &found }.find(&wish)
 }
 
 /// What the asker wants of the address.
@@ -66,8 +68,11 @@ pub enum NoAddress {
     LoopbackOnly,
     #[error("{0} is no gateway address: it must begin with wss:// or ws://, without user, password or query")]
     Invalid(&'static str),
-    #[error("{0} is set, but this machine has no such address now")]
-    NoInterface(&'static str),
+    #[error(
+        "{source_key} is set, but this machine has no {kind} now: set plugins.entries.device-pair.config.publicUrl to \
+         the address that others use"
+    )]
+    NoInterface { source_key: &'static str, kind: &'static str },
     #[error("gateway.bind is \"custom\": set gateway.customBindHost")]
     NoCustomHost,
     #[error("{0} is on, but its name for this machine is not known yet")]
@@ -82,8 +87,7 @@ pub enum NoAddress {
 
 /// An IPv4 address of this machine that is not loopback.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Interface {
-    name: String,
+struct Candidate {
     address: Ipv4Addr,
     /// Whether the way to everywhere else begins there.
     is_default: bool,
@@ -92,7 +96,7 @@ struct Interface {
 struct Finder<'a> {
     settings: &'a Settings,
     known: &'a Known,
-    interfaces: &'a [Interface],
+    candidates: &'a [Candidate],
 }
 
 const PUBLIC_URL: &str = "plugins.entries.device-pair.config.publicUrl";
@@ -153,21 +157,23 @@ impl Finder<'_> {
                 _ => Err(NoAddress::NoCustomHost),
             },
             Bind::Lan => {
-                let host = self.interface(|ip| ip.is_private(), "gateway.bind=lan")?;
-                at(&host, "gateway.bind=lan")
+                let (source_key, kind) = ("gateway.bind=lan", "private IPv4 address");
+                let host = self.interface(|ip| ip.is_private());
+                at(&host.ok_or(NoAddress::NoInterface { source_key, kind })?, source_key)
             }
             Bind::Tailnet => {
-                let host = self.interface(|ip| is_tailnet(ip.into()), "gateway.bind=tailnet")?;
-                at(&host, "gateway.bind=tailnet")
+                let (source_key, kind) = ("gateway.bind=tailnet", "Tailscale IPv4 address");
+                let host = self.interface(|ip| is_tailnet(ip.into()));
+                at(&host.ok_or(NoAddress::NoInterface { source_key, kind })?, source_key)
             }
         }
     }
 
     /// The one on the way to everywhere else, if it fits; else the first that does.
-    fn interface(&self, fits: impl Fn(Ipv4Addr) -> bool, source: &'static str) -> Result<String, NoAddress> {
-        let fitting: Vec<&Interface> = self.interfaces.iter().filter(|one| fits(one.address)).collect();
+    fn interface(&self, fits: impl Fn(Ipv4Addr) -> bool) -> Option<String> {
+        let fitting: Vec<&Candidate> = self.candidates.iter().filter(|one| fits(one.address)).collect();
         let best = fitting.iter().find(|one| one.is_default).or(fitting.first());
-        best.map(|one| one.address.to_string()).ok_or(NoAddress::NoInterface(source))
+        best.map(|one| one.address.to_string())
     }
 
     fn scheme(&self) -> &'static str {
@@ -201,7 +207,7 @@ impl Finder<'_> {
         } else {
             None
         };
-        known.filter(|_| url.starts_with("wss://")).and_then(hex_digits)
+        known.filter(|_| url.starts_with("wss://")).and_then(Pin::parse).map(|pin| pin.hex())
     }
 }
 
@@ -220,12 +226,11 @@ impl Address {
 
     /// This machine, a private network, or a name of the local link.
     fn is_nearby(&self) -> bool {
-        let private = match self.host() {
-            Host::Ip(IpAddr::V4(ip)) => ip.is_private() || ip.is_link_local(),
-            Host::Ip(IpAddr::V6(ip)) => ip.is_unique_local() || ip.is_unicast_link_local(),
-            Host::Name(name) => name.ends_with(".local"),
-        };
-        private || self.is_loopback()
+        match self.host() {
+            // The official clients take a carrier's addresses, and so a tailnet's, for public ones.
+            Host::Ip(ip) => is_private(ip) && !(ip.is_ipv4() && is_tailnet(ip)),
+            Host::Name(name) => name.ends_with(".local") || self.is_loopback(),
+        }
     }
 
     fn host(&self) -> Host {
@@ -251,23 +256,17 @@ enum Host {
     Name(String),
 }
 
-/// A fingerprint in the one spelling that codes have.
-fn hex_digits(text: &str) -> Option<String> {
-    let text = text.trim().to_ascii_lowercase();
-    let digits = text.strip_prefix("sha256:").unwrap_or(&text).replace(':', "");
-    (digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(digits)
-}
-
-fn interfaces() -> Vec<Interface> {
-    let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+fn candidates() -> Vec<Candidate> {
+    // A hardened service sees processes and nothing else of `/proc`.
+    let routes = std::fs::read_to_string("/proc/self/net/route").unwrap_or_default();
     let default = default_interface(&routes);
-    let Ok(all) = nix::ifaddrs::getifaddrs() else { return vec![] };
-    all.filter_map(|one| {
-        let address = one.address?.as_sockaddr_in()?.ip();
-        let is_default = default.as_deref() == Some(one.interface_name.as_str());
-        (!address.is_loopback()).then_some(Interface { name: one.interface_name, address, is_default })
-    })
-    .collect()
+    let candidate = |one: Interface| match one.address {
+        IpAddr::V4(address) if !address.is_loopback() => {
+            Some(Candidate { address, is_default: default.as_ref() == Some(&one.name) })
+        }
+        _ => None,
+    };
+    interfaces().into_iter().filter_map(candidate).collect()
 }
 
 /// From the kernel's table of routes: `eth0 00000000 ...` is the way to everywhere.
@@ -288,17 +287,9 @@ mod tests {
         let settings: Settings = serde_json::from_value(settings).unwrap();
         let known =
             Known { tls_fingerprint: Some("AB".repeat(32)), served_host: Some("box.tail1.ts.net".into()) };
-        let interface = |name: &str, address: &str, is_default| Interface {
-            name: name.into(),
-            address: address.parse().unwrap(),
-            is_default,
-        };
-        let interfaces = [
-            interface("docker0", "172.17.0.1", false),
-            interface("eth0", "192.168.1.5", true),
-            interface("tailscale0", "100.100.3.4", false),
-        ];
-        let finder = Finder { settings: &settings, known: &known, interfaces: &interfaces };
+        let candidates = [("172.17.0.1", false), ("192.168.1.5", true), ("100.100.3.4", false)]
+            .map(|(address, is_default)| Candidate { address: address.parse().unwrap(), is_default });
+        let finder = Finder { settings: &settings, known: &known, candidates: &candidates };
         let address = finder.find(&wish).map_err(|error| error.to_string())?;
         Ok((address.url, address.source, address.tls_fingerprint.is_some()))
     }
@@ -306,7 +297,8 @@ mod tests {
     #[test]
     fn the_address_comes_from_the_setting_that_says_most() {
         let public = |url: &str| json!({"entries": {"device-pair": {"config": {"publicUrl": url}}}});
-        let remote = json!({"url": "wss://home.example/gw/", "tlsFingerprint": "cd".repeat(32)});
+        let remote =
+            json!({"url": "wss://home.example/gw/", "tlsFingerprint": format!("sha256/{}", "cd".repeat(32))});
         let rows = [
             (json!({"bind": "lan", "port": 1}), json!({}), ("ws://192.168.1.5:1", "gateway.bind=lan", false)),
             (
@@ -369,6 +361,15 @@ mod tests {
             let error = found(settings.clone(), Wish::default()).unwrap_err();
             assert!(error.contains(says), "{settings}: {error}");
         }
+    }
+
+    #[test]
+    fn a_host_with_public_addresses_alone_is_told_what_to_set() {
+        let settings: Settings = serde_json::from_value(json!({"gateway": {"bind": "lan"}})).unwrap();
+        let candidates = [Candidate { address: Ipv4Addr::new(8, 8, 8, 8), is_default: true }];
+        let finder = Finder { settings: &settings, known: &Known::default(), candidates: &candidates };
+        let error = finder.find(&Wish::default()).unwrap_err().to_string();
+        assert!(error.contains("no private IPv4") && error.contains(PUBLIC_URL), "{error}");
     }
 
     #[test]

@@ -5,7 +5,6 @@ mod error;
 mod keeper;
 mod target;
 mod tunnel;
-mod watcher;
 
 pub use error::SshError;
 pub use keeper::Keeper;

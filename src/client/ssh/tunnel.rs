@@ -2,19 +2,16 @@
 
 use std::{io, net::Ipv4Addr, path::PathBuf, process::Stdio, time::Duration};
 
-use nix::{
-    sys::signal::{Signal, killpg},
-    unistd::Pid,
-};
+use tidegate_actors::ssh::{ALONE, Leader, STRICT};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
-    process::{Child, ChildStdout, Command},
+    process::{ChildStdout, Command},
     task::JoinHandle,
     time::timeout,
 };
 
-use super::{SshError, SshTarget, complaint::Complaints, watcher::Watcher};
+use super::{SshError, SshTarget, complaint::Complaints};
 
 /// From the start of `ssh` until the tunnel stands.
 const UP_WITHIN: Duration = Duration::from_secs(40);
@@ -62,12 +59,9 @@ pub struct TunnelOptions {
 pub struct Tunnel {
     options: TunnelOptions,
     local_port: u16,
-    ssh: Child,
-    /// Of the process group that `ssh` leads.
-    group: Option<u32>,
+    ssh: Leader,
     complaints: Complaints,
     listening: JoinHandle<()>,
-    _watcher: Watcher,
 }
 
 impl Tunnel {
@@ -96,24 +90,21 @@ impl Tunnel {
     }
 
     fn start(options: &TunnelOptions, local_port: u16) -> Result<Self, SshError> {
-        let mut ssh = command(options, local_port).spawn().map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => SshError::Missing,
-            _ => SshError::Start { program: "ssh", source },
-        })?;
-        let group = ssh.id();
+        let mut ssh =
+            Leader::start(&mut command(options, local_port)).map_err(|source| match source.kind() {
+                io::ErrorKind::NotFound => SshError::Missing,
+                _ => SshError::Start { program: "ssh", source },
+            })?;
         let complaints = Complaints::default();
-        let (stderr, watcher) = match (ssh.stderr.take(), group) {
-            (Some(stderr), Some(group)) => (stderr, Watcher::over(group)?),
-            _ => return Err(complaints.about_end(options, local_port)),
-        };
+        let Some(stderr) = ssh.stderr() else { return Err(complaints.about_end(options, local_port)) };
         let listening = complaints.listen(stderr);
         let options = options.clone();
-        Ok(Self { options, local_port, ssh, group, complaints, listening, _watcher: watcher })
+        Ok(Self { options, local_port, ssh, complaints, listening })
     }
 
     /// Waits until the tunnel stands.
     async fn stands(&mut self) -> Result<(), SshError> {
-        let stdout = self.ssh.stdout.take();
+        let stdout = self.ssh.stdout();
         match timeout(UP_WITHIN, says_up(stdout)).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(self.ended().await),
@@ -151,7 +142,7 @@ impl Tunnel {
 
     /// Whether `ssh` still runs.
     pub fn is_up(&mut self) -> bool {
-        matches!(self.ssh.try_wait(), Ok(None))
+        self.ssh.is_up()
     }
 
     /// Waits until `ssh` ends, and says why.
@@ -162,41 +153,21 @@ impl Tunnel {
     }
 }
 
-impl Drop for Tunnel {
-    fn drop(&mut self) {
-        // With it goes what it started to get through, such as a ProxyCommand.
-        if self.is_up()
-            && let Some(group) = self.group
-        {
-            let _ = killpg(Pid::from_raw(group.cast_signed()), Signal::SIGTERM);
-        }
-    }
-}
-
 /// `ssh` as a child that asks nothing, shares nothing and ends when its forward can't be had.
 fn command(options: &TunnelOptions, local_port: u16) -> Command {
     let forward = format!("127.0.0.1:{local_port}:127.0.0.1:{}", options.remote_port);
     let local = format!("LocalCommand=echo {UP}");
-    let mut settings = vec![
-        "BatchMode=yes",
+    let mut settings = ALONE.to_vec();
+    settings.extend([
         "ExitOnForwardFailure=yes",
         "ConnectTimeout=15",
         "ServerAliveInterval=15",
         "ServerAliveCountMax=3",
-        "ControlMaster=no",
-        "ControlPath=none",
-        "RemoteCommand=none",
-        "LogLevel=INFO",
         "PermitLocalCommand=yes",
         &local,
-    ];
+    ]);
     if options.host_keys == HostKeys::Strict {
-        settings.extend([
-            "StrictHostKeyChecking=yes",
-            "UpdateHostKeys=no",
-            "VerifyHostKeyDNS=no",
-            "NoHostAuthenticationForLocalhost=no",
-        ]);
+        settings.extend(STRICT);
     }
     let mut command = Command::new("ssh");
     without_secrets(&mut command).args(["-N", "-T", "-a", "-x", "-L", &forward]);
@@ -216,13 +187,11 @@ fn command(options: &TunnelOptions, local_port: u16) -> Command {
     // `LocalCommand` runs in it; some users have none that works.
     command.env("SHELL", "/bin/sh");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // Ctrl-C is for us: we end the tunnel in our own time.
-    command.process_group(0).kill_on_drop(true);
     command
 }
 
 /// Takes our secrets out of a child's environment.
-pub(super) fn without_secrets(command: &mut Command) -> &mut Command {
+fn without_secrets(command: &mut Command) -> &mut Command {
     SECRETS.iter().fold(command, |command, name| command.env_remove(name))
 }
 

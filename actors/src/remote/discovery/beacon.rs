@@ -12,6 +12,9 @@ use tidegate_protocol::discovery::SERVICE;
 /// The daemon says goodbye a second time after 120 ms: the first may get lost.
 const SECOND_GOODBYE: Duration = Duration::from_millis(200);
 
+/// For all of it.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+
 /// Announces one gateway for as long as it lives.
 pub(super) struct Beacon {
     announcement: Announcement,
@@ -53,11 +56,18 @@ impl Handler<Shutdown> for Beacon {
     fn handle(&mut self, _: Shutdown, context: &mut Self::Context) {
         match self.daemon.take() {
             Some(daemon) => {
-                let ended = daemon.leave().into_actor(self).map(|(), _, context| context.stop());
+                let ended = leave(daemon).into_actor(self).map(|(), _, context| context.stop());
                 context.spawn(ended);
             }
             None => context.stop(),
         }
+    }
+}
+
+/// A daemon that hangs is left to its drop.
+async fn leave(daemon: Daemon) {
+    if tokio::time::timeout(LEAVE_WITHIN, daemon.leave()).await.is_err() {
+        tracing::warn!("the LAN may not have heard that this gateway is gone");
     }
 }
 

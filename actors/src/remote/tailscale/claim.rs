@@ -94,8 +94,6 @@ pub enum ClaimError {
 /// A route that stands. It falls when this is dropped.
 pub(super) struct Claim {
     child: Child,
-    /// The program's own process group.
-    group: Pid,
     output: mpsc::Receiver<Vec<u8>>,
 }
 
@@ -192,10 +190,7 @@ impl Claim {
         if let Some(err) = child.stderr.take() {
             actix::spawn(pass_on(err, heard));
         }
-        let Some(id) = child.id().and_then(|id| i32::try_from(id).ok()) else {
-            return Err(ClaimError::Failed { mode, said: "it ended at once".to_owned() });
-        };
-        let mut claim = Self { child, group: Pid::from_raw(id), output };
+        let mut claim = Self { child, output };
         let mut said = String::new();
         match timeout(PATIENCE, claim.stands(&mut said)).await {
             Ok(true) => Ok(claim),
@@ -255,9 +250,11 @@ impl Claim {
         let _ = timeout(GOODBYE, self.child.wait()).await;
     }
 
-    /// To the program and to whatever it started.
+    /// To the program and to whatever it started. Once it is waited for, its number may be another's.
     fn signal(&self, signal: Signal) {
-        let _ = killpg(self.group, signal);
+        if let Some(group) = self.child.id() {
+            let _ = killpg(Pid::from_raw(group.cast_signed()), signal);
+        }
     }
 }
 
