@@ -281,6 +281,45 @@ fn what_the_config_says_about_a_host_holds_for_that_host_only() {
 }
 
 #[test]
+fn the_secret_of_a_remote_address_goes_to_no_other_host() {
+    let through = |config: &str| {
+        Machine::with(config).flags(|globals| globals.ssh = Some("root@other".parse().unwrap()))
+    };
+    for mode in ["", "mode: 'remote', "] {
+        let machine = through(&format!(
+            "{{gateway: {{{mode}remote: {{url: 'wss://gw.example', token: 'r', password: 'p'}}}}}}"
+        ));
+        assert_eq!(machine.sent(), (None, None));
+        assert_eq!(machine.node().unwrap().unwrap().credentials, Credentials::default());
+    }
+    // Credentials without any address are for whatever gateway is named.
+    assert_eq!(through("{gateway: {remote: {token: 'r'}}}").sent(), token("r"));
+}
+
+#[test]
+fn the_pin_of_the_config_holds_for_its_host_named_on_the_command_line() {
+    let pin = "ab".repeat(32);
+    let config = |pin: &str| {
+        format!(
+            "{{gateway: {{mode: 'remote', remote: {{url: 'wss://gw.example:8443', sshTarget: 'ann@box', \
+             transport: 'ssh', tlsFingerprint: '{pin}', token: 'r'}}}}}}"
+        )
+    };
+    let to = |config: &str, host: &str| {
+        let host = host.parse().unwrap();
+        Machine::with(config).flags(|globals| globals.ssh = Some(host))
+    };
+    let machine = to(&config(&pin), "ann@box");
+    for endpoint in [machine.target().unwrap().endpoint, machine.node().unwrap().unwrap().endpoint] {
+        assert_eq!(endpoint.to_string(), "wss://127.0.0.1:8443 through SSH to ann@box");
+        assert_eq!(endpoint.pin, Pin::parse(&pin));
+    }
+    assert_eq!(to(&config(&pin), "bob@box").target().unwrap().endpoint.pin, None);
+    // A pin that can't be read is not the same as none.
+    assert_eq!(to(&config("ab"), "ann@box").refusal().0, 78);
+}
+
+#[test]
 fn the_ssh_transport_of_the_config_keeps_the_gateways_scheme_and_port() {
     let pin = "ab".repeat(32);
     let remote = |more: &str| {
