@@ -228,13 +228,26 @@ fn a_node_of_a_machine_in_local_mode_takes_nothing_from_the_remote_settings() {
 fn the_local_gateway_is_found_by_its_config() {
     let machine = Machine::with("{gateway: {port: 4000, auth: {token: 'a'}}}");
     assert_eq!(machine.target().unwrap().endpoint.to_string(), "ws://127.0.0.1:4000");
-    let machine = machine.flags(|globals| globals.port = Some(5000));
+    let machine = machine.env("TIDEGATE_GATEWAY_TOKEN", "e").flags(|globals| globals.port = Some(5000));
     assert_eq!(machine.target().unwrap().endpoint.to_string(), "ws://127.0.0.1:5000");
     // A port alone means this machine, whatever the config's mode.
     let machine = Machine::with(&format!("{{gateway: {{auth: {{token: 'a'}}, {REMOTE}, token: 'r'}}}}}}"));
     let machine = machine.flags(|globals| globals.port = Some(5000));
-    assert_eq!(machine.target().unwrap().endpoint.to_string(), "ws://127.0.0.1:5000");
-    assert_eq!(machine.sent(), token("a"));
+    let (code, said) = machine.refusal();
+    assert!(code == 2 && said.contains("port 5000") && said.contains("--token"), "{said}");
+}
+
+#[test]
+fn this_machines_secret_goes_to_no_port_but_its_gateways() {
+    let at = |port| {
+        let machine = Machine::with("{gateway: {port: 4000, auth: {token: 'a'}}}").own_token("own");
+        machine.flags(|globals| globals.port = Some(port))
+    };
+    assert_eq!(at(4000).sent(), token("a"));
+    assert_eq!(at(18_789).sent(), token("a"));
+    assert_eq!(at(39_877).refusal().0, 2);
+    assert_eq!(at(39_877).env("TIDEGATE_GATEWAY_TOKEN", "e").sent(), token("e"));
+    assert_eq!(at(39_877).flags(|globals| globals.token = Some("mine".into())).sent(), token("mine"));
 }
 
 #[test]
