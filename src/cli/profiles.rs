@@ -30,9 +30,12 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
 }
 
 async fn describe(context: &Context, place: &Place) -> Value {
-    let pid = gateway::holder(place.state.root());
+    let holder = gateway::holder(place.state.root());
+    let pid = holder.map(|holder| holder.pid);
     let own = of_profile(context, place, None);
-    let port = own.loaded(place).map(|loaded| loaded.settings.gateway.port());
+    let port = own.loaded(place).map(|loaded| {
+        holder.and_then(|holder| holder.port).unwrap_or_else(|| loaded.settings.gateway.port())
+    });
     let (version, problem) = match (&port, pid) {
         (Err(failure), _) => (None, Some(failure.to_string())),
         (Ok(_), None) => (None, None),

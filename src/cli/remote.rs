@@ -87,7 +87,7 @@ fn set(context: &Context, disk: &DiskConfig, args: &SetArgs) -> Result<(), Failu
         ["token", "password"].into_iter().filter(|key| patch[key].is_null() && !old[key].is_null()).collect();
     let forgotten = if patch.get("transport").is_some() { forgotten } else { Vec::new() };
     change(disk, &json!({"gateway": {"mode": "remote", "remote": patch}}))?;
-    if let Some(pid) = gateway::holder(context.place()?.state.root()) {
+    if let Some(gateway::LockHolder { pid, .. }) = gateway::holder(context.place()?.state.root()) {
         out::note(format!(
             "warning: a gateway (pid {pid}) runs with this very config and will not start again in mode \"remote\": give it \
              a profile of its own, or use --ssh and --url instead"

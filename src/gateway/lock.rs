@@ -8,7 +8,16 @@ use std::path::Path;
 
 /// Held as long as the gateway runs; the kernel lets go of it however the process ends.
 pub(super) struct StateLock {
-    _file: Flock<File>,
+    file: Flock<File>,
+}
+
+/// The gateway that runs on a state folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LockHolder {
+    /// Its process.
+    pub pid: u32,
+    /// Where it listens, once it does.
+    pub port: Option<u16>,
 }
 
 /// Why the lock was not taken.
@@ -46,11 +55,7 @@ impl StateLock {
         let mut file =
             Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
                 nix::errno::Errno::EWOULDBLOCK => LockError::Held {
-                    pid: if holder.trim().is_empty() {
-                        "unknown".to_owned()
-                    } else {
-                        holder.trim().to_owned()
-                    },
+                    pid: holder.lines().next().map_or("unknown", str::trim).to_owned(),
                     folder: folder.display().to_string(),
                 },
                 errno => io(errno.into()),
@@ -58,16 +63,24 @@ impl StateLock {
         file.set_len(0).map_err(io)?;
         std::io::Seek::rewind(&mut *file).map_err(io)?;
         writeln!(&mut *file, "{}", std::process::id()).map_err(io)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+
+    /// Writes down where the gateway listens, for the commands of this machine.
+    pub(super) fn listens_on(&mut self, port: u16) -> Result<(), LockError> {
+        writeln!(&mut *self.file, "{port}")
+            .map_err(|error| LockError::Io("the state folder".to_owned(), error))
     }
 }
 
-/// The process that runs a gateway on this state, if one does.
-pub fn holder(folder: &Path) -> Option<u32> {
+/// The gateway that runs on this state, if one does.
+pub fn holder(folder: &Path) -> Option<LockHolder> {
     let mut file = File::open(folder.join("tidegate.lock")).ok()?;
     let mut text = String::new();
     file.read_to_string(&mut text).ok()?;
-    let pid: u32 = text.trim().parse().ok()?;
+    let mut lines = text.lines();
+    let pid: u32 = lines.next()?.trim().parse().ok()?;
+    let port = lines.next().and_then(|port| port.trim().parse().ok());
     // A lock that nobody holds is better not touched: somebody may just be taking it.
     let process = nix::unistd::Pid::from_raw(i32::try_from(pid).ok()?);
     if nix::sys::signal::kill(process, None) == Err(nix::errno::Errno::ESRCH) {
@@ -75,8 +88,15 @@ pub fn holder(folder: &Path) -> Option<u32> {
     }
     match Flock::lock(file, FlockArg::LockSharedNonblock) {
         Ok(_) => None,
-        Err(_) => Some(pid),
+        Err(_) => Some(LockHolder { pid, port }),
     }
+}
+
+/// Whether this machine's own gateway is meant by a port. Any other one may be the near end of a tunnel, and the secret
+/// of this machine must not go through it.
+pub fn is_own_port(port: u16, configured: u16, folder: &Path) -> bool {
+    [configured, crate::client::DEFAULT_PORT].contains(&port)
+        || holder(folder).is_some_and(|holder| holder.port == Some(port))
 }
 
 #[cfg(test)]
@@ -86,10 +106,17 @@ mod tests {
     #[test]
     fn the_second_taker_hears_the_pid_of_the_first() {
         let folder = tempfile::tempdir().unwrap();
-        let first = StateLock::take(folder.path()).unwrap();
+        let mut first = StateLock::take(folder.path()).unwrap();
         let Err(LockError::Held { pid, .. }) = StateLock::take(folder.path()) else { panic!("taken twice") };
         assert_eq!(pid, std::process::id().to_string());
-        assert_eq!(holder(folder.path()), Some(std::process::id()));
+        let pid = std::process::id();
+        assert_eq!(holder(folder.path()), Some(LockHolder { pid, port: None }));
+        first.listens_on(4000).unwrap();
+        assert_eq!(holder(folder.path()), Some(LockHolder { pid, port: Some(4000) }));
+        let Err(LockError::Held { pid: told, .. }) = StateLock::take(folder.path()) else {
+            panic!("taken twice")
+        };
+        assert_eq!(told, pid.to_string());
         drop(first);
         assert_eq!(holder(folder.path()), None);
         assert!(StateLock::take(folder.path()).is_ok());

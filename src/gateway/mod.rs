@@ -6,7 +6,7 @@ mod listen;
 mod lock;
 mod watchdog;
 
-pub use lock::{LockError, holder};
+pub use lock::{LockError, LockHolder, holder, is_own_port};
 
 use crate::config::{self, Running};
 use crate::http::{self, Listening};
@@ -80,9 +80,12 @@ pub struct Serving {
 /// # Errors
 /// If it can't start, or its tree gave up.
 pub fn run(running: Running, serving: impl FnOnce(&Serving) + 'static) -> Result<(), GatewayError> {
-    let _lock = StateLock::take(running.settings.paths().root())?;
+    let mut lock = StateLock::take(running.settings.paths().root())?;
     let tls = tls(&running)?;
     let listeners = listen::bind(&running.settings.get().gateway)?;
+    if let Some(listener) = listeners.first() {
+        lock.listens_on(listener.local_addr()?.port())?;
+    }
     let (store, threads) = Store::open(&running.settings.paths().database())?;
     let gateway = Gateway::new(running.settings.clone(), store);
     let routed = bind_routed(&gateway)?;

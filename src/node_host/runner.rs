@@ -22,9 +22,11 @@ use super::{
 };
 use crate::{
     client::{
-        Backoff, Client, ClientError, ConnectOptions, Credentials, DeviceIdentity, Events, ssh::Keeper,
+        Backoff, Client, ClientError, ConnectOptions, Credentials, DEFAULT_PORT, DeviceIdentity, Events,
+        ssh::Keeper,
     },
     config::{self, ConfigError, Environment, Flags, Place},
+    gateway::is_own_port,
 };
 
 /// Running commands get this long to end when the host stops.
@@ -123,7 +125,7 @@ impl Runner {
             Some(route) if route.by_url => Secrets { given: None, fallback: None },
             Some(route) => Secrets::find(env, || Ok(pair_of(&route.credentials)))?,
             None => Secrets::find(env, || match endpoint.is_loopback() {
-                true => local_secret(place, env),
+                true => local_secret(endpoint.port, place, env),
                 false => Ok(None),
             })?,
         };
@@ -353,8 +355,14 @@ impl Secrets {
 }
 
 /// `gateway.remote` has no say here: a node is told its gateway by host and port.
-fn local_secret(place: &Place, env: &Environment) -> Result<Option<Credentials>, NodeHostError> {
-    let configured = match config::load(place, env, &Flags::default()) {
+fn local_secret(port: u16, place: &Place, env: &Environment) -> Result<Option<Credentials>, NodeHostError> {
+    let loaded = config::load(place, env, &Flags::default());
+    let known = loaded.as_ref().map_or(DEFAULT_PORT, |loaded| loaded.settings.gateway.port());
+    if !is_own_port(port, known, place.state.root()) {
+        tracing::info!(port, "not the port of this machine's gateway, whose secret is not sent there");
+        return Ok(None);
+    }
+    let configured = match loaded {
         Ok(loaded) => {
             // A secret that is configured and can't be had is not made up for by another one.
             if let Some(issue) = loaded.missing.iter().find(|issue| issue.path.starts_with("gateway.auth.")) {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::{Context, Failure, out, status::tailscale},
     client::Client,
+    gateway,
 };
 
 pub(super) async fn status(context: &Context, no_probe: bool, require_rpc: bool) -> Result<(), Failure> {
@@ -27,6 +28,7 @@ pub(super) async fn status(context: &Context, no_probe: bool, require_rpc: bool)
         "tailscale": tailscale,
         "config": place.config.display().to_string(),
         "state": place.state.root().display().to_string(),
+        "pid": gateway::holder(place.state.root()).map(|holder| holder.pid),
         "log": place.state.log_file().display().to_string(),
         "target": target.as_ref().ok().map(|target| target.endpoint.to_string()),
         "tlsFingerprint": target.as_ref().ok().and_then(|target| target.endpoint.pin).map(|pin| pin.to_string()),
@@ -63,6 +65,7 @@ fn print_status<E>(answer: &Value, outcome: &Option<Result<(Client, E), Failure>
     if let Some(tailscale) = tailscale(&answer["tailscale"]) {
         facts.add("tailscale", tailscale);
     }
+    facts.add("pid here", out::string(answer, "pid"));
     facts.add("fingerprint", out::string(answer, "tlsFingerprint"));
     for key in ["config", "state", "log"] {
         facts.add(key, out::string(answer, key));

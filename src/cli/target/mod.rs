@@ -164,16 +164,35 @@ fn environment(context: &Context, url: &str) -> Result<Target, Failure> {
 
 fn local(context: &Context, place: &Place, loaded: &Loaded) -> Result<Target, Failure> {
     let gateway = &loaded.settings.gateway;
-    let mut endpoint = Endpoint::plain("127.0.0.1", context.globals.port.unwrap_or_else(|| gateway.port()));
+    let running = crate::gateway::holder(place.state.root()).and_then(|holder| holder.port);
+    // Whoever names a port means it; else the gateway that runs here knows best.
+    let found = running.filter(|_| context.env.setting("GATEWAY_PORT").is_none());
+    let port = context.globals.port.or(found).unwrap_or_else(|| gateway.port());
+    let mut endpoint = Endpoint::plain("127.0.0.1", port);
     if gateway.tls.enabled {
         // Who can read the certificate's file needs no other proof of it.
         endpoint = endpoint.secured(TlsFiles::of(&gateway.tls, &place.state).pin().ok());
     }
     let credentials = match given(&context.globals) {
         Some(given) => given,
-        None => Purse::new(&context.env, loaded).local(place)?,
+        None if crate::gateway::is_own_port(port, gateway.port(), place.state.root()) => {
+            Purse::new(&context.env, loaded).local(place)?
+        }
+        None => stranger(context, port)?,
     };
     Ok(Target { endpoint, ssh: None, credentials, source: Source::Local })
+}
+
+/// Another port of this machine takes what is meant for this run, and nothing that is stored.
+fn stranger(context: &Context, port: u16) -> Result<Credentials, Failure> {
+    let credentials = credentials::of_environment(&context.env);
+    if credentials == none() {
+        return Err(Failure::usage(format!(
+            "port {port} is not that of this machine's gateway: pass --token or --password, or set \
+             TIDEGATE_GATEWAY_TOKEN"
+        )));
+    }
+    Ok(credentials)
 }
 
 /// What the command line gives.

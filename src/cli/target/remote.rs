@@ -120,25 +120,7 @@ pub(in crate::cli) fn tunnel_to(
 /// The config's own way to its remote gateway.
 fn way(loaded: &Loaded) -> Result<(Endpoint, Option<TunnelOptions>), Failure> {
     let remote = &loaded.settings.gateway.remote;
-    // Without its pin or its transport an address is another one.
-    let secret = |path: &str| matches!(path, "gateway.remote.token" | "gateway.remote.password");
-    if let Some(issue) =
-        loaded.missing.iter().find(|issue| issue.path.starts_with("gateway.remote.") && !secret(&issue.path))
-    {
-        return Err(wrong(issue.to_string()));
-    }
-    let mut endpoint = match &remote.url {
-        Some(url) => {
-            Some(Endpoint::parse(url).map_err(|error| wrong(format!("gateway.remote.url: {error}")))?)
-        }
-        None => None,
-    };
-    if let (Some(endpoint), Some(pin)) = (&mut endpoint, &remote.tls_fingerprint) {
-        endpoint.pin = Some(Pin::parse(pin).ok_or_else(ConfigError::remote_pin)?);
-        if !endpoint.tls {
-            return Err(ConfigError::remote_pin().into());
-        }
-    }
+    let endpoint = endpoint(loaded)?;
     let by_ssh = match remote.transport {
         Some(transport) => transport == RemoteTransport::Ssh,
         None => endpoint.is_none(),
@@ -162,6 +144,27 @@ fn way(loaded: &Loaded) -> Result<(Endpoint, Option<TunnelOptions>), Failure> {
     }
 }
 
+/// `gateway.remote.url` with its pin.
+fn endpoint(loaded: &Loaded) -> Result<Option<Endpoint>, Failure> {
+    let remote = &loaded.settings.gateway.remote;
+    // Without its pin or its transport an address is another one.
+    let secret = |path: &str| matches!(path, "gateway.remote.token" | "gateway.remote.password");
+    if let Some(issue) =
+        loaded.missing.iter().find(|issue| issue.path.starts_with("gateway.remote.") && !secret(&issue.path))
+    {
+        return Err(wrong(issue.to_string()));
+    }
+    let Some(url) = &remote.url else { return Ok(None) };
+    let mut endpoint = Endpoint::parse(url).map_err(|error| wrong(format!("gateway.remote.url: {error}")))?;
+    if let Some(pin) = &remote.tls_fingerprint {
+        endpoint.pin = Some(Pin::parse(pin).ok_or_else(ConfigError::remote_pin)?);
+        if !endpoint.tls {
+            return Err(ConfigError::remote_pin().into());
+        }
+    }
+    Ok(Some(endpoint))
+}
+
 /// The way to a host from the command line. What the config says about this very host holds for it.
 fn way_to(
     context: &Context,
@@ -171,8 +174,7 @@ fn way_to(
 ) -> Result<(Endpoint, TunnelOptions), Failure> {
     let remote = &loaded.settings.gateway.remote;
     let (endpoint, mut ssh) = if names(remote, host) {
-        let url = remote.url.as_deref().map(Endpoint::parse).transpose()?;
-        tunnel(url, remote, host)
+        tunnel(endpoint(loaded)?, remote, host)
     } else {
         tunnel(None, &RemoteSettings::default(), host)
     };
@@ -205,10 +207,10 @@ fn names(remote: &RemoteSettings, host: &SshTarget) -> bool {
     remote.ssh_target.as_ref().is_some_and(|named| named.parse().is_ok_and(|named: SshTarget| named == *host))
 }
 
-/// Whether the config's remote credentials are meant for this host: it names this one, or none.
+/// Whether the config's remote credentials are meant for this host: it names this one, or no gateway at all.
 fn is_ours(loaded: &Loaded, host: &SshTarget) -> bool {
     let remote = &loaded.settings.gateway.remote;
-    remote.ssh_target.is_none() || names(remote, host)
+    names(remote, host) || (remote.ssh_target.is_none() && remote.url.is_none())
 }
 
 fn wrong(why: impl Into<String>) -> Failure {

@@ -250,13 +250,26 @@ fn a_node_goes_where_the_address_says_and_takes_no_secret_along() {
 fn the_local_gateway_is_found_by_its_config() {
     let machine = Machine::with("{gateway: {port: 4000, auth: {token: 'a'}}}");
     assert_eq!(machine.target().unwrap().endpoint.to_string(), "ws://127.0.0.1:4000");
-    let machine = machine.flags(|globals| globals.port = Some(5000));
+    let machine = machine.env("TIDEGATE_GATEWAY_TOKEN", "e").flags(|globals| globals.port = Some(5000));
     assert_eq!(machine.target().unwrap().endpoint.to_string(), "ws://127.0.0.1:5000");
     // A port alone means this machine, whatever the config's mode.
     let machine = Machine::with(&format!("{{gateway: {{auth: {{token: 'a'}}, {REMOTE}, token: 'r'}}}}}}"));
     let machine = machine.flags(|globals| globals.port = Some(5000));
-    assert_eq!(machine.target().unwrap().endpoint.to_string(), "ws://127.0.0.1:5000");
-    assert_eq!(machine.sent(), token("a"));
+    let (code, said) = machine.refusal();
+    assert!(code == 2 && said.contains("port 5000") && said.contains("--token"), "{said}");
+}
+
+#[test]
+fn this_machines_secret_goes_to_no_port_but_its_gateways() {
+    let at = |port| {
+        let machine = Machine::with("{gateway: {port: 4000, auth: {token: 'a'}}}").own_token("own");
+        machine.flags(|globals| globals.port = Some(port))
+    };
+    assert_eq!(at(4000).sent(), token("a"));
+    assert_eq!(at(18_789).sent(), token("a"));
+    assert_eq!(at(39_877).refusal().0, 2);
+    assert_eq!(at(39_877).env("TIDEGATE_GATEWAY_TOKEN", "e").sent(), token("e"));
+    assert_eq!(at(39_877).flags(|globals| globals.token = Some("mine".into())).sent(), token("mine"));
 }
 
 #[test]
@@ -300,6 +313,45 @@ fn what_the_config_says_about_a_host_holds_for_that_host_only() {
     assert_eq!((ssh.remote_port, ssh.identity), (18_789, None));
     assert_eq!(ssh.host_keys, crate::client::ssh::HostKeys::Strict);
     assert_eq!(target.credentials, Credentials::default());
+}
+
+#[test]
+fn the_secret_of_a_remote_address_goes_to_no_other_host() {
+    let through = |config: &str| {
+        Machine::with(config).flags(|globals| globals.ssh = Some("root@other".parse().unwrap()))
+    };
+    for mode in ["", "mode: 'remote', "] {
+        let machine = through(&format!(
+            "{{gateway: {{{mode}remote: {{url: 'wss://gw.example', token: 'r', password: 'p'}}}}}}"
+        ));
+        assert_eq!(machine.sent(), (None, None));
+        assert_eq!(machine.node().unwrap().unwrap().credentials, Credentials::default());
+    }
+    // Credentials without any address are for whatever gateway is named.
+    assert_eq!(through("{gateway: {remote: {token: 'r'}}}").sent(), token("r"));
+}
+
+#[test]
+fn the_pin_of_the_config_holds_for_its_host_named_on_the_command_line() {
+    let pin = "ab".repeat(32);
+    let config = |pin: &str| {
+        format!(
+            "{{gateway: {{mode: 'remote', remote: {{url: 'wss://gw.example:8443', sshTarget: 'ann@box', \
+             transport: 'ssh', tlsFingerprint: '{pin}', token: 'r'}}}}}}"
+        )
+    };
+    let to = |config: &str, host: &str| {
+        let host = host.parse().unwrap();
+        Machine::with(config).flags(|globals| globals.ssh = Some(host))
+    };
+    let machine = to(&config(&pin), "ann@box");
+    for endpoint in [machine.target().unwrap().endpoint, machine.node().unwrap().unwrap().endpoint] {
+        assert_eq!(endpoint.to_string(), "wss://127.0.0.1:8443 through SSH to ann@box");
+        assert_eq!(endpoint.pin, Pin::parse(&pin));
+    }
+    assert_eq!(to(&config(&pin), "bob@box").target().unwrap().endpoint.pin, None);
+    // A pin that can't be read is not the same as none.
+    assert_eq!(to(&config("ab"), "ann@box").refusal().0, 78);
 }
 
 #[test]

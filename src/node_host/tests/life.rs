@@ -160,6 +160,10 @@ async fn the_secret_of_this_machines_gateway_goes_to_this_machine_only() {
     far.host = "192.168.77.77".into();
     assert_eq!(runner(&far, folder.path(), &env).credentials(), Default::default());
     drop(gateway);
+    let unknown = runner(&endpoint, folder.path(), &env).credentials();
+    assert_eq!(unknown, Default::default(), "a port that may be the near end of a tunnel");
+    let config = format!("{{gateway: {{port: {}}}}}", endpoint.port);
+    std::fs::write(folder.path().join("tidegate.json"), config).unwrap();
     let near = runner(&endpoint, folder.path(), &env).credentials();
     assert_eq!(near.token.as_deref(), Some("local"));
 }
