@@ -3,7 +3,7 @@
 use crate::support::fake_tailscale::{FakeTailscale, LAPTOP, NAME, OWNER, TAGGED};
 use crate::support::gateway::{clean_environment, config_with, merge};
 use crate::support::node_host::{
-    NativeNode, let_devices_in, official_commands_work, official_node_in, ready,
+    NativeNode, let_devices_in, official_health_and_node_work, official_node_in, ready,
 };
 use crate::support::official::Official;
 use crate::support::{Connect, Gateway, Identity, Incoming, Setup, Upgrade, eventually, http};
@@ -531,6 +531,6 @@ async fn node_hosts_and_the_official_cli_work_through_the_route() {
     .await;
     for name in ["attic", "cellar"] {
         let id = ready(&gateway, name).await;
-        official_commands_work(&gateway, &official, name, &id).await;
+        official_health_and_node_work(&gateway, &official, &id).await;
     }
 }

@@ -2,7 +2,9 @@
 
 use crate::support::gateway::{TIDEGATE, TOKEN, clean_environment};
 use crate::support::laptop::{ByHand, Laptop};
-use crate::support::node_host::{official_commands_work, official_node_in, ready};
+use crate::support::node_host::{
+    official_commands_work, official_health_and_node_work, official_node_in, ready,
+};
 use crate::support::official::{NodeHost, Official};
 use crate::support::page::Page;
 use crate::support::ports::free_port;
@@ -271,7 +273,8 @@ async fn the_official_clients_work_through_a_tunnel_made_by_hand() {
     let sshd = Sshd::start().await;
     let near = format!("127.0.0.2:{}", gateway.port);
     let _tunnel = ByHand::open(&sshd, &near, gateway.port).await;
-    official_clients_work(&gateway, "127.0.0.2", gateway.port).await;
+    let (official, _node, id) = official_at(&gateway, "127.0.0.2", gateway.port).await;
+    official_commands_work(&gateway, &official, "shed", &id).await;
     let devices = gateway.cli_json(&["devices", "list", "--json"]).await;
     assert_eq!(devices["pending"], json!([]), "{devices}");
 }
@@ -285,14 +288,15 @@ async fn the_official_clients_work_through_a_tunnel_that_tidegate_holds_open() {
     let tunnel =
         home.start(&["tunnel", &target, "--local-port", &local.to_string(), "--remote-port", &remote]);
     eventually("how to use the tunnel", async || tunnel.log().contains("--url ws://").then_some(())).await;
-    official_clients_work(&gateway, "127.0.0.1", local).await;
+    let (official, _node, id) = official_at(&gateway, "127.0.0.1", local).await;
+    official_health_and_node_work(&gateway, &official, &id).await;
 }
 
-/// What people do with them, over this address; whoever asks for it on the way is let in.
-async fn official_clients_work(gateway: &Gateway, host: &str, port: u16) {
+/// An official command line for this address, and a node host behind it that is let in: the handle and its id.
+async fn official_at(gateway: &Gateway, host: &str, port: u16) -> (Official, NodeHost, String) {
     let official = Official::remote(&format!("ws://{host}:{port}"), TOKEN);
     let start = async || official.node_host_at(host, port, "shed");
-    let _host = official_node_in(gateway, start).await;
+    let node = official_node_in(gateway, start).await;
     let id = ready(gateway, "shed").await;
-    official_commands_work(gateway, &official, "shed", &id).await;
+    (official, node, id)
 }
