@@ -39,7 +39,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<(), Failure> {
         Command::Identity => return identity(context, &place),
     };
     args.route = target::for_node(context, &args)?.map(Box::new);
-    args.given = target::given(&context.globals);
+    args.given = target::given(&context.globals).map(Box::new);
     let _log = Log::start(LogOptions::foreground(context.globals.verbose))
         .map_err(|error| Failure::failed(format!("can't start the log: {error}")))?;
     node_host::run(args, &place, &context.env).map_err(|error| match error {

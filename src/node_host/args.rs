@@ -59,7 +59,7 @@ pub struct NodeRun {
     pub route: Option<Box<NodeRoute>>,
     /// What the command line gives: nothing else is sent then.
     #[arg(skip)]
-    pub given: Option<Credentials>,
+    pub given: Option<Box<Credentials>>,
 }
 
 /// A gateway that `--url`, `--ssh` or the config names.

@@ -120,7 +120,7 @@ impl Runner {
         trust.apply(&mut endpoint);
         let secrets = match &route {
             _ if args.given.is_some() => {
-                Secrets { given: args.given.as_ref().and_then(pair_of), fallback: None }
+                Secrets { given: args.given.as_deref().and_then(pair_of), fallback: None }
             }
             Some(route) if route.by_url => Secrets { given: None, fallback: None },
             Some(route) => Secrets::find(env, || Ok(pair_of(&route.credentials)))?,

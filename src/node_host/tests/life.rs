@@ -125,8 +125,11 @@ async fn what_the_command_line_gives_is_sent_and_an_address_from_there_gets_noth
     let place = place(folder.path(), &env);
     let start = |args: NodeRun| Runner::new(args, None, &place, &env);
     let given = Credentials { password: Some("mine".into()), ..Credentials::default() };
-    let by_host =
-        NodeRun { host: Some("127.0.0.1".into()), given: Some(given.clone()), ..NodeRun::default() };
+    let by_host = NodeRun {
+        host: Some("127.0.0.1".into()),
+        given: Some(Box::new(given.clone())),
+        ..NodeRun::default()
+    };
     assert_eq!(start(by_host).unwrap().credentials(), given);
     let endpoint = Endpoint::plain("127.0.0.1", 1);
     let route = NodeRoute {
@@ -141,7 +144,7 @@ async fn what_the_command_line_gives_is_sent_and_an_address_from_there_gets_noth
         panic!("no secret, and it started")
     };
     assert!(said.contains("pass --token or --password with --url"), "{said}");
-    let with_given = NodeRun { given: Some(given.clone()), ..by_url.clone() };
+    let with_given = NodeRun { given: Some(Box::new(given.clone())), ..by_url.clone() };
     assert_eq!(start(with_given).unwrap().credentials(), given);
     let device = DeviceIdentity::load_or_create(&place.state.node_identity()).unwrap();
     let mut state = NodeState::open(&place.state.node_host()).unwrap();

@@ -185,7 +185,8 @@ async fn a_run_that_crashes_after_its_answer_was_stored_has_answered() {
     world.channels.flush_panics.set(true);
     assert_eq!(world.answer("hello").await, "REPLY: hello");
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!((*world.channels.flushed.borrow(), world.outbox().await.len()), (1, 1));
+    let answers = world.outbox().await.len();
+    assert_eq!((*world.channels.flushed.borrow(), answers), (1, 1));
     world.channels.flush_panics.set(false);
     assert_eq!(world.answer("again").await, "REPLY: again");
 }
