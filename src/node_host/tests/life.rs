@@ -29,6 +29,13 @@ fn runner(endpoint: &Endpoint, folder: &Path, env: &Environment) -> Runner {
     Runner::new(args, None, &place(folder, env), env).unwrap()
 }
 
+/// This machine's own gateway is configured to listen there, and has made its token.
+fn gateway_of_this_machine(folder: &Path, endpoint: &Endpoint) {
+    std::fs::write(folder.join("gateway-token"), "local\n").unwrap();
+    std::fs::write(folder.join("tidegate.json"), format!("{{gateway: {{port: {}}}}}", endpoint.port))
+        .unwrap();
+}
+
 fn with_token() -> Environment {
     Environment::of([("TIDEGATE_GATEWAY_TOKEN", "shared")])
 }
@@ -46,7 +53,7 @@ async fn refuse(gateway: &FakeGateway, code: &str) -> Value {
 async fn a_lost_connection_comes_back_with_the_token_of_the_device() {
     let (gateway, endpoint) = FakeGateway::new().await;
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("gateway-token"), "local\n").unwrap();
+    gateway_of_this_machine(folder.path(), &endpoint);
     let env = Environment::default();
     let mut runner = runner(&endpoint, folder.path(), &env);
     let (stop, mut stopped) = watch::channel(false);
@@ -68,7 +75,7 @@ async fn a_lost_connection_comes_back_with_the_token_of_the_device() {
 async fn a_revoked_device_token_gives_way_to_the_shared_secret() {
     let (gateway, endpoint) = FakeGateway::new().await;
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("gateway-token"), "local\n").unwrap();
+    gateway_of_this_machine(folder.path(), &endpoint);
     let env = Environment::default();
     let mut runner = runner(&endpoint, folder.path(), &env);
     let (stop, mut stopped) = watch::channel(false);
@@ -165,8 +172,7 @@ async fn the_secret_of_this_machines_gateway_goes_to_this_machine_only() {
     drop(gateway);
     let unknown = runner(&endpoint, folder.path(), &env).credentials();
     assert_eq!(unknown, Default::default(), "a port that may be the near end of a tunnel");
-    let config = format!("{{gateway: {{port: {}}}}}", endpoint.port);
-    std::fs::write(folder.path().join("tidegate.json"), config).unwrap();
+    gateway_of_this_machine(folder.path(), &endpoint);
     let near = runner(&endpoint, folder.path(), &env).credentials();
     assert_eq!(near.token.as_deref(), Some("local"));
 }
