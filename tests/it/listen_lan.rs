@@ -113,7 +113,8 @@ async fn auto_is_loopback_where_there_is_one() {
 async fn auto_on_a_host_without_loopback_is_open_only_with_auth() {
     let (_lan, [home]) = Lan::new(["home"]);
     ip(&home, &["addr", "flush", "dev", "lo"]);
-    let exit = with(json!({"bind": "auto", "auth": {"mode": "none", "token": null}}), &home).refuse().await;
+    let open = config_with(json!({"gateway": {"bind": "auto", "auth": {"mode": "none"}}}));
+    let exit = Setup::new().no_token().config(open).on(&home).refuse().await;
     assert_eq!(exit.code(), Some(78), "{}", exit.stderr);
     assert!(exit.stderr.contains("OPENCLAW_GATEWAY_TOKEN"), "{}", exit.stderr);
     let exit = with(json!({"bind": "loopback"}), &home).refuse().await;

@@ -54,8 +54,8 @@ async fn written(path: &Path) -> String {
 async fn a_command_runs_where_and_how_it_is_told() {
     let mut pair = Pair::start().await;
     let folder = pair.node.home().canonicalize().unwrap();
-    let script = "pwd; echo \"$LANG ${TIDEGATE_GATEWAY_TOKEN:-hidden} ${LD_PRELOAD:-none}\"; exit 4";
-    let env = json!({"LANG": "xx", "LD_PRELOAD": "/evil.so"});
+    let script = "pwd; echo \"$LANG ${TIDEGATE_GATEWAY_TOKEN:-hidden} ${BASH_ENV:-none}\"; exit 4";
+    let env = json!({"LANG": "xx", "BASH_ENV": "/evil.sh"});
     let done =
         pair.run(json!({"command": ["/bin/sh", "-c", script], "cwd": folder, "env": env})).await.unwrap();
     assert_eq!(done["stdout"], format!("{}\nxx hidden none\n", folder.display()));

@@ -335,7 +335,8 @@ async fn a_nodes_approvals_file_is_out_of_reach_of_a_plain_invoke() {
         assert_eq!(error["code"], "INVALID_REQUEST", "{error}");
         let slash = format!("/invoke {} {command} {{}}", node.id());
         let said = gateway.cli(&["agent", "--message", &slash]).await;
-        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert_eq!(said.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&said.stderr).into_owned();
         assert!(said.contains("can't be called through node.invoke"), "{said}");
     }
     assert_next_is_which(&gateway, &mut node).await;

@@ -367,12 +367,15 @@ pub fn config_with(extra: Value) -> Value {
     config
 }
 
-/// Merges `extra` into `base`, object by object.
+/// Merges `extra` into `base`, object by object; a null takes the key away.
 pub fn merge(base: &mut Value, extra: Value) {
     match (base, extra) {
         (Value::Object(base), Value::Object(extra)) => {
             for (key, value) in extra {
-                merge(base.entry(key).or_insert(Value::Null), value);
+                match value {
+                    Value::Null => drop(base.remove(&key)),
+                    value => merge(base.entry(key).or_insert(Value::Null), value),
+                }
             }
         }
         (base, extra) => *base = extra,
