@@ -66,6 +66,16 @@ pub fn scrub(text: &str) -> Cow<'_, str> {
     found.into_iter().fold(Cow::Borrowed(text), |text, secret| Cow::Owned(text.replace(secret, SHOWN)))
 }
 
+/// A child gets our environment, but for what opens something.
+pub fn without_secrets(command: &mut tokio::process::Command) {
+    for (name, _) in std::env::vars_os() {
+        let upper = name.to_string_lossy().to_ascii_uppercase();
+        if ["TOKEN", "PASSWORD", "SECRET", "KEY", "CREDENTIAL"].iter().any(|word| upper.contains(word)) {
+            command.env_remove(name);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

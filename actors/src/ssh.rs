@@ -1,5 +1,6 @@
 //! The system's `ssh` as a child: what it must not take from its owner's config, and its end.
 
+use crate::redaction;
 use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
@@ -91,8 +92,8 @@ impl Watcher {
     fn over(group: u32) -> io::Result<Self> {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", WATCH, "tidegate-ssh-watcher", &group.to_string()]);
-        // It needs nothing of ours, least of all secrets.
-        command.env_clear().stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        redaction::without_secrets(&mut command);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         // Ctrl-C and a closing terminal are for us; the watcher has to outlive us for a moment.
         let mut shell = command.process_group(0).kill_on_drop(true).spawn()?;
         let input = shell.stdin.take();

@@ -1,8 +1,9 @@
 //! The foreground claim: the `tailscale` program that holds the route for as long as it runs.
 
-use super::daemon::{DaemonError, one_line, without_secrets};
+use super::daemon::{DaemonError, one_line};
 use super::facts::Owner;
 use super::{HTTPS, Managed};
+use crate::redaction;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::io::ErrorKind;
@@ -178,7 +179,7 @@ impl Claim {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A Ctrl-C is for the gateway, which releases the claim in its own order.
         command.process_group(0).kill_on_drop(true);
-        without_secrets(&mut command);
+        redaction::without_secrets(&mut command);
         let mut child = command.spawn().map_err(|error| match error.kind() {
             ErrorKind::NotFound => managed.daemon.missing().into(),
             _ => ClaimError::Failed { mode, said: error.to_string() },

@@ -96,7 +96,7 @@ impl Daemon {
         let words = self.program();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).args(args).stdin(Stdio::null()).kill_on_drop(true);
-        without_secrets(&mut command);
+        crate::redaction::without_secrets(&mut command);
         let output = match tokio::time::timeout(TIMEOUT, command.output()).await {
             Ok(Ok(output)) => output,
             Ok(Err(error)) if error.kind() == ErrorKind::NotFound => return Err(self.missing()),
@@ -145,16 +145,6 @@ async fn over_socket(socket: &Path, resource: &str) -> Result<String, DaemonErro
         StatusCode::OK => Ok(text),
         StatusCode::SERVICE_UNAVAILABLE => Err(DaemonError::Unreachable(one_line(&text))),
         _ => Err(DaemonError::Refused(one_line(&text))),
-    }
-}
-
-/// The program gets our environment, but for what opens something: it needs none of that.
-pub(super) fn without_secrets(command: &mut Command) {
-    for (name, _) in std::env::vars_os() {
-        let upper = name.to_string_lossy().to_ascii_uppercase();
-        if ["TOKEN", "PASSWORD", "SECRET", "KEY", "CREDENTIAL"].iter().any(|word| upper.contains(word)) {
-            command.env_remove(name);
-        }
     }
 }
 
