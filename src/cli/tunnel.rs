@@ -86,12 +86,6 @@ fn announce(context: &Context, options: &TunnelOptions, tunnel: &Tunnel) {
     out::line("Use it in another terminal, with the token of that gateway:");
     out::line(format!("  tidegate status --url {url} --token TOKEN"));
     out::line(format!("  TIDEGATE_GATEWAY_TOKEN=... tidegate node run --port {local}"));
-    if local != remote {
-        out::line("");
-        out::line(format!(
-            "The gateway takes callers of port {local} for remote ones: it asks to approve each device once."
-        ));
-    }
     out::line("");
     out::line("Ctrl-C ends it.");
 }

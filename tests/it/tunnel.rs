@@ -2,13 +2,11 @@
 
 use crate::support::gateway::{TIDEGATE, TOKEN, clean_environment};
 use crate::support::laptop::{ByHand, Laptop};
-use crate::support::node_host::{
-    official_commands_work, official_health_and_node_work, official_node_in, ready,
-};
+use crate::support::node_host::{official_commands_work, official_node_in, ready};
 use crate::support::official::{NodeHost, Official};
 use crate::support::page::Page;
 use crate::support::ports::free_port;
-use crate::support::{Gateway, Sshd, eventually};
+use crate::support::{Connect, Gateway, Identity, Sshd, Upgrade, eventually};
 use serde_json::json;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
@@ -55,20 +53,22 @@ async fn every_command_works_through_a_tunnel_made_by_hand() {
 }
 
 #[actix_web::test]
-async fn a_tunnel_by_hand_from_another_port_asks_to_approve_the_device_once() {
+async fn a_tunnel_may_begin_at_any_port_for_programs_and_only_at_the_gateways_own_for_pages() {
     let gateway = Gateway::start().await;
     let sshd = Sshd::start().await;
     let port = free_port();
     let _tunnel = ByHand::open(&sshd, &format!("127.0.0.1:{port}"), gateway.port).await;
     let laptop = Laptop::new(&sshd);
     let url = format!("ws://127.0.0.1:{port}");
-    let command = ["nodes", "list", "--url", &url, "--token", TOKEN];
-    let (code, said) = laptop.fails(&command).await;
-    assert_eq!(code, 77, "{said}");
-    assert!(said.contains("tidegate devices approve "), "{said}");
-    let request = said.split("devices approve ").nth(1).unwrap().split_whitespace().next().unwrap();
-    gateway.cli_json(&["devices", "approve", request, "--json"]).await;
-    laptop.ok(&command).await;
+    for command in READING {
+        laptop.json(&[command, &["--url", &url, "--token", TOKEN][..]].concat()).await;
+    }
+    let devices = gateway.cli_json(&["devices", "list", "--json"]).await;
+    assert_eq!(devices["pending"], json!([]), "{devices}");
+    let page = Upgrade::to(port).origin(&format!("http://127.0.0.1:{port}"));
+    let identity = Identity::new();
+    let ui = Connect::control_ui().token(TOKEN).device(&identity);
+    assert_eq!(ui.over(&page).await.refusal().detail(), "CONTROL_UI_ORIGIN_NOT_ALLOWED");
 }
 
 #[actix_web::test]
@@ -251,7 +251,7 @@ async fn the_page_for_a_laptop_that_goes_out_to_a_server_can_be_followed() {
     let gateway = Gateway::start().await;
     let sshd = Sshd::start().await;
     let phone = Laptop::new(&sshd);
-    // On one machine the two ends need two ports, so the device has to be approved.
+    // On one machine the two ends need two ports.
     let meeting = free_port().to_string();
     let back = format!("127.0.0.1:{meeting}:127.0.0.1:{}", gateway.port);
     let _laptop = ByHand(sshd.ssh(&["-N", "-R", &back]).stderr(Stdio::null()).spawn().unwrap());
@@ -260,10 +260,6 @@ async fn the_page_for_a_laptop_that_goes_out_to_a_server_can_be_followed() {
     let followed = page("A laptop's gateway", &[("ann@server", &sshd.target()), ("TOKEN", TOKEN)]);
     let [status] = followed.as_slice() else { panic!("{followed:?}") };
     let args: Vec<&str> = status.iter().map(String::as_str).chain(["--port", &meeting]).collect();
-    let (code, said) = phone.fails(&args).await;
-    assert!(code == 77 && said.contains("tidegate devices approve "), "{code} {said}");
-    let request = said.split("devices approve ").nth(1).unwrap().split_whitespace().next().unwrap();
-    gateway.cli_json(&["devices", "approve", request, "--json"]).await;
     phone.ok(&args).await;
 }
 
@@ -289,7 +285,7 @@ async fn the_official_clients_work_through_a_tunnel_that_tidegate_holds_open() {
         home.start(&["tunnel", &target, "--local-port", &local.to_string(), "--remote-port", &remote]);
     eventually("how to use the tunnel", async || tunnel.log().contains("--url ws://").then_some(())).await;
     let (official, _node, id) = official_at(&gateway, "127.0.0.1", local).await;
-    official_health_and_node_work(&gateway, &official, &id).await;
+    official_commands_work(&gateway, &official, "shed", &id).await;
 }
 
 /// An official command line for this address, and a node host behind it that is let in: the handle and its id.

@@ -101,10 +101,14 @@ impl WebOrigin {
     }
 }
 
-/// Whether `Host` says that the request was meant for a loopback listener on `local`'s port.
+/// Whether `Host` says that the request was meant for a loopback listener. For a page it has to be the very one of
+/// `local`'s port: what another port serves is somebody else's page. A program may have come through a tunnel, which
+/// begins at whatever port was free.
 pub fn host_is_loopback(head: &RequestHead<'_>, local: SocketAddr) -> bool {
     let Single::Text(text) = head.single("host") else { return false };
-    Host::parse(text).is_some_and(|(host, port)| host.is_loopback() && port.is_none_or(|p| p == local.port()))
+    let is_page = head.single("origin") != Single::Absent || looks_like_a_browser(head);
+    let port_is_ours = |port: Option<u16>| !is_page || port.is_none_or(|port| port == local.port());
+    Host::parse(text).is_some_and(|(host, port)| host.is_loopback() && port_is_ours(port))
 }
 
 /// Judges the `Origin` of a request that arrived at `local`. `proxied`: through a trusted proxy, whose public names

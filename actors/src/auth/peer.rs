@@ -221,7 +221,14 @@ mod tests {
             Some(PeerClass::DirectLocal)
         );
         assert_eq!(class(&policy, "::1", &[("host", "[::1]:18789")]), Some(PeerClass::DirectLocal));
-        for host in ["evil.example", "my.local:18789", "x.ts.net", "10.0.0.9:18789", "localhost:1234"] {
+        let tunnelled = asked(&policy, "127.0.0.1", &[("host", "localhost:1234")]).unwrap();
+        assert!(tunnelled.is_local_program(), "the near end of a tunnel may have any port");
+        for origin in ["http://localhost:18789", "http://localhost:1234"] {
+            let page =
+                asked(&policy, "127.0.0.1", &[("host", "localhost:1234"), ("origin", origin)]).unwrap();
+            assert!(!page.is_direct_local(), "{origin}");
+        }
+        for host in ["evil.example", "my.local:18789", "x.ts.net", "10.0.0.9:18789", "localhost.:18789"] {
             assert_eq!(
                 class(&policy, "127.0.0.1", &[("host", host)]),
                 Some(PeerClass::DirectRemote),
