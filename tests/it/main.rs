@@ -40,6 +40,7 @@ mod security_http;
 mod ssh_proof;
 mod startup;
 mod tailscale;
+mod tailscale_lan;
 mod tailscale_table;
 mod telegram;
 mod tls;

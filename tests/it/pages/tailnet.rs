@@ -1,5 +1,7 @@
 //! `deploy/tailscale.md`. What stands for a machine of the tailnet is a loopback port: there is no `https` in front of
-//! it, which is Tailscale's part.
+//! it, which is Tailscale's part. `lan` has machines with addresses of their own, and `https`.
+
+mod lan;
 
 use super::{answers, serves, waiting};
 use crate::support::fake_tailscale::{FakeTailscale, LAPTOP, NAME};
@@ -17,9 +19,11 @@ struct Home {
 
 impl Home {
     fn new() -> Self {
-        let fake = FakeTailscale::start();
         let port = free_port();
-        let desk = Desk::new().env("TIDEGATE_GATEWAY_PORT", port);
+        Self::at(FakeTailscale::start(), Desk::new().env("TIDEGATE_GATEWAY_PORT", port), port)
+    }
+
+    fn at(fake: FakeTailscale, desk: Desk, port: u16) -> Self {
         desk.has("tailscale", &format!("exec '{}' \"$@\"", fake.program().display()));
         Self { fake, desk, port }
     }
@@ -31,6 +35,41 @@ impl Home {
         gateway
     }
 
+    /// Follows the parts on other machines of the tailnet, for which the page's examples are `names` here.
+    async fn lets_others_in(&self, page: &Page, laptop: &Desk, attic: &Desk, names: &Names<'_>) {
+        let token = self.desk.token();
+        let commands = page
+            .part("Who is let in")
+            .with(&[("wss://HOST.TAILNET.ts.net", names.url), ("--token TOKEN", &format!("--token {token}"))])
+            .commands();
+        let [set, status, ..] = commands.as_slice() else { panic!("{commands:?}") };
+        laptop.ok(set).await;
+        let (code, said) = laptop.fails(status).await;
+        assert!(code == 77 && said.contains("tidegate devices approve"), "{code} {said}");
+        self.lets_in(page).await;
+        laptop.ok(status).await;
+
+        let examples = [("TOKEN=...", &*format!("TOKEN={token}")), ("HOST.TAILNET.ts.net", names.host)];
+        let commands =
+            page.part("A node").with(&examples).with(&[("--port 443 --tls", names.port)]).commands();
+        let [node, approvals @ ..] = commands.as_slice() else { panic!("{commands:?}") };
+        let mut host = attic.start(node);
+        let [list, device, pending, surface] = approvals else { panic!("{approvals:?}") };
+        let request = waiting(&self.desk, list).await;
+        self.desk.ok(&device.replace("REQUEST-ID", &request)).await;
+        let request = eventually("the node's commands to wait", async || {
+            let shown = self.desk.json(pending).await;
+            let list = shown.as_array().or_else(|| shown["pending"].as_array())?;
+            if let Some(status) = host.ended() {
+                panic!("the node host ended ({status}): {}", host.log());
+            }
+            Some(list.first()?["requestId"].as_str()?.to_owned())
+        })
+        .await;
+        self.desk.ok(&surface.replace("REQUEST-ID", &request)).await;
+        serves(&self.desk).await;
+    }
+
     /// The desk's owner lets in whoever asks, with the commands of the page.
     async fn lets_in(&self, page: &Page) {
         let commands = page.part("Who is let in").commands();
@@ -38,6 +77,13 @@ impl Home {
         let request = waiting(&self.desk, list).await;
         self.desk.ok(&approve.replace("REQUEST-ID", &request)).await;
     }
+}
+
+/// The way to the gateway in the place of the page's examples.
+struct Names<'a> {
+    url: &'a str,
+    host: &'a str,
+    port: &'a str,
 }
 
 fn page() -> Page {
@@ -66,41 +112,10 @@ async fn serve_can_be_followed() {
     let identity = Identity::new();
     let ui = Connect::control_ui().device(&identity).scopes(&["operator.admin"]);
     assert_eq!(ui.over(&browser(near)).await.hello().0["auth"]["method"], "tailscale");
-    let laptop = Desk::new();
-    let commands = page
-        .part("Who is let in")
-        .with(&[("wss://HOST.TAILNET.ts.net", &format!("ws://127.0.0.1:{near}"))])
-        .with(&[("--token TOKEN", &format!("--token {}", home.desk.token()))])
-        .commands();
-    let [set, status, ..] = commands.as_slice() else { panic!("{commands:?}") };
-    laptop.ok(set).await;
-    let (code, said) = laptop.fails(status).await;
-    assert!(code == 77 && said.contains("tidegate devices approve"), "{code} {said}");
-    home.lets_in(&page).await;
-    laptop.ok(status).await;
-
-    let examples =
-        [("TOKEN=...", &*format!("TOKEN={}", home.desk.token())), ("HOST.TAILNET.ts.net", "127.0.0.1")];
-    let port = [("--port 443 --tls", &*format!("--port {near}"))];
-    let commands = page.part("A node").with(&examples).with(&port).commands();
-    let [node, approvals @ ..] = commands.as_slice() else { panic!("{commands:?}") };
-    let attic = Desk::new();
-    let mut host = attic.start(node);
-    let [list, device, pending, surface] = approvals else { panic!("{approvals:?}") };
-    let request = waiting(&home.desk, list).await;
-    home.desk.ok(&device.replace("REQUEST-ID", &request)).await;
-    let request = eventually("the node's commands to wait", async || {
-        let shown = home.desk.json(pending).await;
-        let list = shown.as_array().or_else(|| shown["pending"].as_array())?;
-        if let Some(status) = host.ended() {
-            panic!("the node host ended ({status}): {}", host.log());
-        }
-        Some(list.first()?["requestId"].as_str()?.to_owned())
-    })
-    .await;
-    home.desk.ok(&surface.replace("REQUEST-ID", &request)).await;
-    serves(&home.desk).await;
-    drop((host, gateway));
+    let url = format!("ws://127.0.0.1:{near}");
+    let names = Names { url: &url, host: "127.0.0.1", port: &format!("--port {near}") };
+    home.lets_others_in(&page, &Desk::new(), &Desk::new(), &names).await;
+    drop(gateway);
 
     home.desk.writes_config(anonymous);
     let _gateway = home.runs("tidegate gateway run").await;

@@ -1,16 +1,20 @@
 //! A fake of Tailscale on one machine: the daemon with its local API on a Unix socket, the `tailscale` program that
-//! talks to it, and the two ways in that Serve and Funnel open, which here are plain HTTP on loopback ports.
+//! talks to it, and the two ways in that Serve and Funnel open: plain HTTP on loopback ports, or, on a machine of a LAN
+//! that stands for the tailnet, https on the MagicDNS name.
 //!
 //! Built from Tailscale's public source (`ipn/localapi`, `ipn/ipnlocal/serve.go`, `cmd/tailscale/cli/serve_v2.go`): it
 //! adds the headers that the real one adds, takes out those that it takes out, refuses what it refuses, and drops a
 //! foreground claim when the program that holds it is gone.
 
 mod api;
+mod certificate;
 mod daemon;
 mod program;
 mod proxy;
 
 use super::gateway::Setup;
+use super::lan::Host;
+use certificate::Certificate;
 use daemon::{Daemon, Person};
 use serde_json::{Value, json};
 use std::net::IpAddr;
@@ -156,6 +160,16 @@ impl FakeTailscale {
         let (port, stop) = proxy::listen(from, public, Arc::clone(&self.daemon));
         self.ways_in.push(stop);
         port
+    }
+
+    /// Answers https on the MagicDNS name at this machine of a LAN, where the gateway is too. Returns the file of the
+    /// authority that signed the certificate, whom everybody trusts in a real tailnet.
+    pub fn answers_on(&mut self, machine: &Host) -> PathBuf {
+        let certificate = Certificate::new();
+        let authority = self.folder.path().join("authority.pem");
+        std::fs::write(&authority, certificate.authority()).unwrap();
+        self.ways_in.push(proxy::listen_on(machine, &certificate, Arc::clone(&self.daemon)));
+        authority
     }
 
     fn daemon(&self) -> MutexGuard<'_, Daemon> {

@@ -1,12 +1,16 @@
 //! What the fake daemon does with a request for the https port: rewrites its head and passes it on.
 
+use super::certificate::Certificate;
 use super::daemon::Daemon;
 use super::{lock, on_a_thread};
-use std::net::IpAddr;
+use crate::support::lan::Host;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
 
 /// What the client may not say about itself.
 const TAKEN_OUT: [&str; 11] = [
@@ -31,33 +35,73 @@ pub(super) fn listen(from: IpAddr, public: bool, daemon: Arc<Mutex<Daemon>>) -> 
     let stop = on_a_thread(async move {
         let listener = TcpListener::from_std(listener).unwrap();
         while let Ok((stream, _)) = listener.accept().await {
-            let daemon = Arc::clone(&daemon);
-            tokio::spawn(async move { pass_on(stream, from, public, &daemon).await });
+            let way = Way { from, public, machine: None, daemon: Arc::clone(&daemon) };
+            tokio::spawn(async move { way.pass_on(stream).await });
         }
     });
     (port, stop)
 }
 
-/// `None` when nothing is served there: the connection just ends.
-async fn pass_on(mut client: TcpStream, from: IpAddr, public: bool, daemon: &Mutex<Daemon>) -> Option<()> {
-    let mut bytes = Vec::new();
-    let end = loop {
-        if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
-            break at;
+/// The https port itself, on this machine's address in the tailnet, for whoever dials it there.
+pub(super) fn listen_on(
+    machine: &Host,
+    certificate: &Certificate,
+    daemon: Arc<Mutex<Daemon>>,
+) -> oneshot::Sender<()> {
+    let listener = machine.listen(machine.socket_address(443)).unwrap();
+    let (machine, tls) = (machine.clone(), TlsAcceptor::from(certificate.server()));
+    on_a_thread(async move {
+        let listener = TcpListener::from_std(listener).unwrap();
+        while let Ok((stream, from)) = listener.accept().await {
+            let (machine, daemon) = (Some(machine.clone()), Arc::clone(&daemon));
+            let (way, tls) = (Way { from: from.ip(), public: false, machine, daemon }, tls.clone());
+            tokio::spawn(async move { way.pass_on(tls.accept(stream).await.ok()?).await });
         }
-        (client.read_buf(&mut bytes).await.ok()? > 0).then_some(())?;
-    };
-    let head = String::from_utf8(bytes[..end].to_vec()).ok()?;
-    let (target, head) = {
-        let daemon = lock(daemon);
-        let handler = daemon.handler(443).filter(|handler| handler.funnel || !public)?;
-        (handler.proxy, rewritten(&head, from, public, &daemon))
-    };
-    let mut server = TcpStream::connect(target.strip_prefix("http://")?.trim_end_matches('/')).await.ok()?;
-    server.write_all(head.as_bytes()).await.ok()?;
-    server.write_all(&bytes[end + 4..]).await.ok()?;
-    copy_bidirectional(&mut client, &mut server).await.ok()?;
-    Some(())
+    })
+}
+
+/// How a connection came to the https port.
+struct Way {
+    from: IpAddr,
+    public: bool,
+    /// The machine of the daemon where it is not this one.
+    machine: Option<Host>,
+    daemon: Arc<Mutex<Daemon>>,
+}
+
+impl Way {
+    /// `None` when nothing is served there: the connection just ends.
+    async fn pass_on(&self, mut client: impl AsyncRead + AsyncWrite + Unpin) -> Option<()> {
+        let mut bytes = Vec::new();
+        let end = loop {
+            if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+                break at;
+            }
+            (client.read_buf(&mut bytes).await.ok()? > 0).then_some(())?;
+        };
+        let head = String::from_utf8(bytes[..end].to_vec()).ok()?;
+        let (target, head) = {
+            let daemon = lock(&self.daemon);
+            let handler = daemon.handler(443).filter(|handler| handler.funnel || !self.public)?;
+            (handler.proxy, rewritten(&head, self.from, self.public, &daemon))
+        };
+        let target = target.strip_prefix("http://")?.trim_end_matches('/').parse().ok()?;
+        let mut server = self.dial(target).await.ok()?;
+        server.write_all(head.as_bytes()).await.ok()?;
+        server.write_all(&bytes[end + 4..]).await.ok()?;
+        copy_bidirectional(&mut client, &mut server).await.ok()?;
+        Some(())
+    }
+
+    async fn dial(&self, target: SocketAddr) -> io::Result<TcpStream> {
+        match self.machine.clone() {
+            None => TcpStream::connect(target).await,
+            Some(machine) => {
+                let stream = tokio::task::spawn_blocking(move || machine.connect(target)).await?;
+                TcpStream::from_std(stream?)
+            }
+        }
+    }
 }
 
 fn rewritten(head: &str, from: IpAddr, public: bool, daemon: &Daemon) -> String {
