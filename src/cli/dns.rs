@@ -41,7 +41,7 @@ struct Setup {
     /// Where clients reach this machine; may be given more than once [default: its Tailscale addresses]
     #[arg(long = "address", value_name = "IP")]
     addresses: Vec<IpAddr>,
-    /// Print the zone and nothing else
+    /// Only print the zone
     #[arg(long)]
     print: bool,
 }
@@ -56,10 +56,15 @@ pub(super) fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let addresses = if args.addresses.is_empty() { tailnet_addresses(&settings)? } else { args.addresses };
     let zone = zone(context, &settings, domain, addresses);
     let file = place.state.root().join("dns").join(format!("{}.db", zone.domain));
-    let (text, changed) = write(&zone, &file)?;
+    let (text, changed) = next(&zone, &file);
     if args.print {
         out::text(&text);
-    } else if context.globals.json {
+        return Ok(());
+    }
+    if changed {
+        write(&file, &text)?;
+    }
+    if context.globals.json {
         let Zone { domain, addresses, .. } = &zone;
         out::json(&json!({
             "ok": true, "domain": domain.as_str(), "zoneFile": file.display().to_string(), "changed": changed,
@@ -109,18 +114,18 @@ fn tailnet_addresses(settings: &Settings) -> Result<Vec<IpAddr>, Failure> {
     Ok(addresses)
 }
 
-/// The zone as it is in the file now, and whether that is news.
-fn write(zone: &Zone, file: &Path) -> Result<(String, bool), Failure> {
+/// The zone that belongs into the file, and whether it is another than what is there.
+fn next(zone: &Zone, file: &Path) -> (String, bool) {
     let old = fs::read_to_string(file).ok();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() as u32;
-    let (text, changed) = zone.next(old.as_deref(), now);
+    zone.next(old.as_deref(), now)
+}
+
+fn write(file: &Path, text: &str) -> Result<(), Failure> {
     let folder = file.parent().unwrap_or(file);
-    if changed {
-        private::folder(folder)
-            .and_then(|()| private::write(file, text.as_bytes()))
-            .map_err(|error| Failure::failed(format!("can't write {}: {error}", file.display())))?;
-    }
-    Ok((text, changed))
+    private::folder(folder)
+        .and_then(|()| private::write(file, text.as_bytes()))
+        .map_err(|error| Failure::failed(format!("can't write {}: {error}", file.display())))
 }
 
 fn listens_on(settings: &Settings, address: IpAddr) -> bool {

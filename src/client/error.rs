@@ -110,7 +110,7 @@ impl ClientError {
         let text = match self {
             Self::Unreachable { .. } => "is it running? `tidegate gateway status` tells",
             Self::Plaintext { .. } => {
-                "use --tls with --tls-fingerprint, an SSH tunnel, or set \
+                "use TLS (a wss:// address, or --tls for `node run`), an SSH tunnel (--ssh user@host), or set \
                  TIDEGATE_ALLOW_INSECURE_PRIVATE_WS=1 if you trust that network"
             }
             Self::NoPin { .. } => {

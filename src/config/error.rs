@@ -46,7 +46,10 @@ impl ConfigError {
 
     /// `gateway.bind: "custom"` without an address.
     pub fn custom_host() -> Self {
-        Self::refused("gateway.bind \"custom\" needs an IP address in gateway.customBindHost")
+        Self::refused(
+            "gateway.bind \"custom\" needs an IP address in gateway.customBindHost: \
+             `tidegate config set gateway.customBindHost '\"192.168.1.5\"'` sets it",
+        )
     }
 
     /// A pin that nothing could be held against.

@@ -120,7 +120,13 @@ fn load_text(
     let (_, mut unknown) = decode::decode(&tree).map_err(wrong)?;
     unknown.extend(decode::odd_keys(&tree));
     let stacked = layers::stack(tree, place, env, flags)?;
-    let (mut settings, _) = decode::decode(&stacked).map_err(wrong)?;
+    // The file was right by itself.
+    let (mut settings, _) = decode::decode(&stacked).map_err(|issue| {
+        let flags = flags.tree();
+        let by_flag = flags.pointer(&format!("/{}", issue.path.replace('.', "/"))).is_some();
+        let layer = if by_flag { "on the command line" } else { "from the environment" };
+        ConfigError::refused(format!("{issue} ({layer})"))
+    })?;
     place.complete_paths(&mut settings, env);
     Ok(Loaded { settings, unknown, missing, files, hash: hash(text.unwrap_or_default()) })
 }
@@ -185,6 +191,7 @@ pub fn start(place: Place, env: Environment, flags: Flags) -> Result<Running, Co
     if tightened {
         notes.push(format!("{} could be read by others; it can't any more", place.config.display()));
     }
+    notes.extend(place.shared(&env));
     let (settings, reloader) = Reloader::new(place, env, flags, loaded);
     Ok(Running { settings, reloader, own_token, notes })
 }
@@ -260,6 +267,23 @@ mod tests {
         let flags = Flags { port: Some(3), ..Flags::default() };
         let error = load(&place, &Environment::default(), &flags).unwrap_err().to_string();
         assert!(error.contains("gateway.port"), "{error}");
+    }
+
+    #[test]
+    fn what_a_higher_layer_has_wrong_is_not_blamed_on_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = place(folder.path());
+        let said = |env: &Environment, flags: &Flags| load(&place, env, flags).unwrap_err().to_string();
+        let flags = Flags { bind: Some("everywhere".into()), ..Flags::default() };
+        for (said, layer) in [
+            (said(&Environment::default(), &flags), "(on the command line)"),
+            (
+                said(&Environment::of([("TIDEGATE_GATEWAY_BIND", "all")]), &Flags::default()),
+                "(from the environment)",
+            ),
+        ] {
+            assert!(said.starts_with("gateway.bind: ") && said.ends_with(layer), "{said}");
+        }
     }
 
     #[test]

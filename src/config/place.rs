@@ -63,6 +63,19 @@ impl Place {
         Ok(std::iter::once(default).chain(named).collect())
     }
 
+    /// Says so when the environment gives this profile a folder that isn't named for it, so that others have it as well.
+    pub(super) fn shared(&self, env: &Environment) -> Option<String> {
+        let (profile, (name, folder)) = (self.profile.as_deref()?, env.setting("STATE_DIR")?);
+        let root = self.state.root();
+        let own = root.file_name()?.to_string_lossy().ends_with(&format!("-{profile}"));
+        (!own && absolute(env.expand(folder)) == root).then(|| {
+            format!(
+                "profile `{profile}` shares {} with every other, for {name} is set: unset it",
+                root.display()
+            )
+        })
+    }
+
     /// What a profile's gateway is called as a system service: see `deploy/`.
     pub fn service(&self) -> String {
         self.profile.as_ref().map_or("tidegate".to_owned(), |name| format!("tidegate@{name}"))
@@ -179,6 +192,18 @@ mod tests {
         let bad = PlaceFlags { profile: Some("../x".into()), ..Default::default() };
         assert!(Place::find(&bad, &env).is_err());
         assert_eq!((work.service().as_str(), play.service().as_str()), ("tidegate@work", "tidegate@play"));
+    }
+
+    #[test]
+    fn a_folder_from_the_environment_is_every_profiles_unless_it_is_named_for_one() {
+        let said = |folder: &str, profile: Option<&str>| {
+            let env = Environment::of([("HOME", "/home/u"), ("TIDEGATE_STATE_DIR", folder)]);
+            let flags = PlaceFlags { profile: profile.map(str::to_owned), ..Default::default() };
+            find(flags, &env).shared(&env)
+        };
+        assert!(said("/srv/state", Some("work")).unwrap().contains("TIDEGATE_STATE_DIR"));
+        assert_eq!(said("/srv/tidegate-work", Some("work")), None);
+        assert_eq!(said("/srv/state", None), None);
     }
 
     #[test]

@@ -92,6 +92,11 @@ pub fn holder(folder: &Path) -> Option<LockHolder> {
     }
 }
 
+/// The port of this machine's own gateway: the one that it runs on, else the one that it is configured for.
+pub fn own_port(configured: u16, folder: &Path) -> u16 {
+    holder(folder).and_then(|holder| holder.port).unwrap_or(configured)
+}
+
 /// Whether this machine's own gateway is meant by a port. Any other one may be the near end of a tunnel, and the secret
 /// of this machine must not go through it.
 pub fn is_own_port(port: u16, configured: u16, folder: &Path) -> bool {

@@ -6,7 +6,7 @@ mod listen;
 mod lock;
 mod watchdog;
 
-pub use lock::{LockError, LockHolder, holder, is_own_port};
+pub use lock::{LockError, LockHolder, holder, is_own_port, own_port};
 
 use crate::config::{self, Running};
 use crate::http::{self, Listening};

@@ -27,7 +27,8 @@ pub struct NodeRun {
     /// in mode "remote", else 127.0.0.1]
     #[arg(long)]
     pub host: Option<String>,
-    /// Port of the gateway [default: TIDEGATE_NODE_PORT, else that of the gateway's address, else 18789]
+    /// Port of the gateway [default: TIDEGATE_NODE_PORT, else that of the gateway's address; on this machine the port of the
+    /// gateway that runs here, else 18789]
     #[arg(long)]
     pub port: Option<u16>,
     /// Path of the gateway behind a proxy
@@ -92,12 +93,13 @@ impl NodeRun {
         self.route.as_deref().filter(|route| route.asked_for || known.is_none())
     }
 
-    /// Where the gateway is; `known` is the one that this node was invited to, or joined before. What goes with an
-    /// address, TLS and a pin, goes with that one only.
+    /// Where the gateway is; `known` is the one that this node was invited to, or joined before, and `home` the port of
+    /// the gateway on this machine. What goes with an address, TLS and a pin, goes with that one only.
     pub(super) fn endpoint(
         &self,
         env: &Environment,
         known: Option<Endpoint>,
+        home: u16,
     ) -> Result<Endpoint, NodeHostError> {
         if let Some(route) = self.route(known.as_ref()) {
             return Ok(route.endpoint.clone());
@@ -119,7 +121,10 @@ impl NodeRun {
             }
             (None, None) => None,
         };
-        let known = known.unwrap_or_else(|| Endpoint::plain("127.0.0.1", DEFAULT_PORT));
+        // Nor does that one say anything about the port elsewhere.
+        let elsewhere = host.is_some_and(|host| !Endpoint::plain(host, home).is_loopback());
+        let usual = if elsewhere { DEFAULT_PORT } else { home };
+        let known = known.unwrap_or_else(|| Endpoint::plain("127.0.0.1", usual));
         let (host, port) = (host.unwrap_or(&known.host), port.unwrap_or(known.port));
         let mut endpoint = if (host, port) == (known.host.as_str(), known.port) {
             known
@@ -172,8 +177,11 @@ mod tests {
         let env = Environment::of([("OPENCLAW_GATEWAY_PORT", "19000")]);
         let none = Environment::default();
         let plain = parse(&[]).unwrap();
-        assert_eq!(plain.endpoint(&none, None).unwrap().to_string(), "ws://127.0.0.1:18789");
-        assert_eq!(plain.endpoint(&env, None).unwrap().port, 19000);
+        let of = |args: &NodeRun, env| args.endpoint(env, None, 18_800).unwrap();
+        assert_eq!(of(&plain, &none).to_string(), "ws://127.0.0.1:18800");
+        assert_eq!(of(&plain, &env).port, 19000);
+        assert_eq!(of(&parse(&["--host", "localhost"]).unwrap(), &none).port, 18_800);
+        assert_eq!(of(&parse(&["--host", "10.0.0.1"]).unwrap(), &none).port, DEFAULT_PORT);
         let pin = "ab".repeat(32);
         let words = [
             "--host",
@@ -188,14 +196,14 @@ mod tests {
             "a, b",
         ];
         let full = parse(&words).unwrap();
-        let endpoint = full.endpoint(&env, None).unwrap();
+        let endpoint = of(&full, &env);
         assert_eq!(endpoint.to_string(), "wss://[::1]:1/oc");
         assert_eq!(endpoint.pin.unwrap().to_string(), format!("sha256:{pin}"));
         assert_eq!(full.chosen().unwrap(), ["a", "b"]);
-        let unpinned = parse(&["--tls"]).unwrap().endpoint(&none, None).unwrap();
+        let unpinned = of(&parse(&["--tls"]).unwrap(), &none);
         assert!(unpinned.tls && unpinned.pin.is_none());
         assert!(parse(&["--commands", "a", "--all-commands"]).is_err());
-        assert!(parse(&["--tls-fingerprint", "zz"]).unwrap().endpoint(&none, None).is_err());
+        assert!(parse(&["--tls-fingerprint", "zz"]).unwrap().endpoint(&none, None, 1).is_err());
     }
 
     #[test]
@@ -203,7 +211,7 @@ mod tests {
         let env = Environment::of([("TIDEGATE_GATEWAY_PORT", "19000")]);
         let pin = Pin::parse(&"ab".repeat(32));
         let known = Endpoint { pin, ..Endpoint::parse("wss://gateway.example:8443/gw").unwrap() };
-        let found = |words: &[&str]| parse(words).unwrap().endpoint(&env, Some(known.clone())).unwrap();
+        let found = |words: &[&str]| parse(words).unwrap().endpoint(&env, Some(known.clone()), 1).unwrap();
         assert_eq!(found(&[]), known, "the environment's port is that of a gateway on this machine");
         assert_eq!(found(&["--host", "gateway.example"]), known);
         let elsewhere = found(&["--host", "10.0.0.1"]);

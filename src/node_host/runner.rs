@@ -26,7 +26,7 @@ use crate::{
         ssh::Keeper,
     },
     config::{self, ConfigError, Environment, Flags, Place},
-    gateway::is_own_port,
+    gateway::{is_own_port, own_port},
 };
 
 /// Running commands get this long to end when the host stops.
@@ -111,7 +111,7 @@ impl Runner {
             None => state.joined(),
         };
         let route = args.route(known.as_ref()).cloned();
-        let mut endpoint = args.endpoint(env, known)?;
+        let mut endpoint = args.endpoint(env, known, home_port(place, env))?;
         let trust = match &route {
             // It brings its own pin.
             Some(_) => Trust::Options,
@@ -352,6 +352,13 @@ impl Secrets {
             None => self.fallback.clone().unwrap_or_default(),
         }
     }
+}
+
+/// The port of the gateway on this machine.
+fn home_port(place: &Place, env: &Environment) -> u16 {
+    let loaded = config::load(place, env, &Flags::default());
+    let configured = loaded.map_or(DEFAULT_PORT, |loaded| loaded.settings.gateway.port());
+    own_port(configured, place.state.root())
 }
 
 /// `gateway.remote` has no say here: a node is told its gateway by host and port.

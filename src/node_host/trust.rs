@@ -4,6 +4,7 @@ use super::NodeRun;
 use crate::{
     client::{Endpoint, Pin},
     config::{self, Environment, Flags, Place},
+    gateway::own_port,
     tls::TlsFiles,
 };
 
@@ -33,7 +34,8 @@ impl Trust {
         {
             return Self::Remote(pin);
         }
-        if gateway.tls.enabled && endpoint.is_loopback() && endpoint.port == gateway.port() {
+        let home = own_port(gateway.port(), place.state.root());
+        if gateway.tls.enabled && endpoint.is_loopback() && endpoint.port == home {
             return Self::Local(TlsFiles::of(&gateway.tls, &place.state));
         }
         Self::Options
@@ -60,7 +62,7 @@ mod tests {
         let flags = PlaceFlags { state_dir: Some(folder.path().display().to_string()), ..Default::default() };
         let env = Environment::default();
         let place = Place::find(&flags, &env).unwrap();
-        let mut endpoint = args.endpoint(&env, None).unwrap();
+        let mut endpoint = args.endpoint(&env, None, crate::client::DEFAULT_PORT).unwrap();
         Trust::find(&args, &endpoint, &place, &env).apply(&mut endpoint);
         endpoint
     }

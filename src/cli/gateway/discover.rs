@@ -159,6 +159,10 @@ fn next(found: &Found) -> String {
         Some(endpoint) if endpoint.tls => {
             format!("tidegate --url {endpoint} --tls-fingerprint SHA256 --token TOKEN status")
         }
+        // No secret crosses a public network in the clear.
+        Some(endpoint) if endpoint.check_plaintext().is_err() => {
+            "tidegate --ssh USER@HOST --token TOKEN status".to_owned()
+        }
         Some(endpoint) => format!("tidegate --url {endpoint} --token TOKEN status"),
         None => String::new(),
     }

@@ -59,6 +59,11 @@ fn flags(context: &Context, args: RunArgs) -> Result<Flags, Failure> {
             "--url and --ssh are for commands that talk to a gateway; this one is the gateway",
         ));
     }
+    if globals.tls_fingerprint.is_some() {
+        return Err(Failure::usage(
+            "--tls-fingerprint is for clients: a gateway shows the certificate that gateway.tls names",
+        ));
+    }
     let password = match &args.password_file {
         Some(path) => Some(password_file(context, path)?),
         None => globals.password.clone(),

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{Context, Failure, out, status::tailscale},
-    client::Client,
+    cli::{Context, Failure, out, status::tailscale, target::Source},
+    client::{Client, ClientError},
     gateway,
 };
 
@@ -72,9 +72,16 @@ fn print_status<E>(answer: &Value, outcome: &Option<Result<(Client, E), Failure>
     }
     facts.add("this program", out::string(answer, "cliVersion"));
     facts.print();
-    if let Some(advice) =
-        outcome.as_ref().and_then(|outcome| outcome.as_ref().err()).and_then(Failure::advice)
-    {
+    let failure = outcome.as_ref().and_then(|outcome| outcome.as_ref().err());
+    let advice = match failure {
+        // What it says in general is to ask for this very status.
+        Some(Failure::Client(ClientError::Unreachable { .. })) if answer["pid"].is_null() => {
+            (answer["targetSource"] == Source::Local.as_str())
+                .then(|| "`tidegate gateway run` starts one".to_owned())
+        }
+        other => other.and_then(Failure::advice),
+    };
+    if let Some(advice) = advice {
         out::line(format!("help: {advice}"));
     }
 }

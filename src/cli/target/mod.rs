@@ -164,10 +164,12 @@ fn environment(context: &Context, url: &str) -> Result<Target, Failure> {
 
 fn local(context: &Context, place: &Place, loaded: &Loaded) -> Result<Target, Failure> {
     let gateway = &loaded.settings.gateway;
-    let running = crate::gateway::holder(place.state.root()).and_then(|holder| holder.port);
     // Whoever names a port means it; else the gateway that runs here knows best.
-    let found = running.filter(|_| context.env.setting("GATEWAY_PORT").is_none());
-    let port = context.globals.port.or(found).unwrap_or_else(|| gateway.port());
+    let port = match context.globals.port {
+        Some(port) => port,
+        None if context.env.setting("GATEWAY_PORT").is_some() => gateway.port(),
+        None => crate::gateway::own_port(gateway.port(), place.state.root()),
+    };
     let mut endpoint = Endpoint::plain("127.0.0.1", port);
     if gateway.tls.enabled {
         // Who can read the certificate's file needs no other proof of it.
