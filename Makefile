@@ -1,5 +1,5 @@
 # `make test` is the whole proof: formatting, lints, every test, the documentation.
-.PHONY: bench test official packages fmt lint fuzz doc
+.PHONY: bench layout test official packages fmt lint fuzz doc
 
 # Processes that the tests start carry this mark, so that the end of the run can see whether one stayed behind.
 export TIDEGATE_TEST_RUN := $(shell date +%s)-$(shell echo $$PPID)
@@ -36,3 +36,7 @@ doc:
 # One table from one run of the release binary, beside a bare relay: see benches/gateway. `make bench ONLY=invoke` for a part.
 bench:
 	cargo bench --locked --bench gateway -- $(ONLY)
+
+# Which functions lie side by side in the release binary: run this when the program has changed much. Needs valgrind.
+layout:
+	CARGO_PROFILE_BENCH_STRIP=none cargo bench --locked --bench gateway -- layout

@@ -9,6 +9,7 @@
 mod bot;
 mod idle;
 mod invoke;
+mod layout;
 mod peer;
 mod process;
 mod relay;
@@ -24,6 +25,9 @@ fn main() {
     }
     let only: Vec<&str> = args.iter().map(String::as_str).filter(|arg| !arg.starts_with("--")).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    if only == ["layout"] {
+        return runtime.block_on(layout::record());
+    }
     let clean = runtime.block_on(run(&only));
     std::process::exit(i32::from(!clean));
 }

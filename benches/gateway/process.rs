@@ -31,6 +31,22 @@ impl State {
         state
     }
 
+    /// Starts a command on a free port with every function that it runs noted in a file, by valgrind, many times slower.
+    pub fn traced(&self, trace: &Path, args: &[&str]) -> Server {
+        self.traced_at(free_port(), trace, args)
+    }
+
+    pub fn traced_at(&self, port: u16, trace: &Path, args: &[&str]) -> Server {
+        let plain = self.command(&[args, &["--port", &port.to_string()]].concat());
+        let mut command = Command::new("valgrind");
+        command.args(["--tool=callgrind", "--demangle=no"]);
+        command.arg(format!("--callgrind-out-file={}", trace.display()));
+        command.arg(plain.get_program()).args(plain.get_args());
+        command.env_clear().envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Server { port, child: command.spawn().expect("valgrind is installed") }
+    }
+
     fn folder(&self) -> std::path::PathBuf {
         self.0.path().join("state")
     }
@@ -73,7 +89,16 @@ impl Server {
         Self { port, child: command.spawn().unwrap() }.listening().await
     }
 
-    async fn listening(mut self) -> Self {
+    /// Asks it to stop and waits until it has.
+    pub async fn ends(&mut self) {
+        let id = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
+        nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
+        while self.child.try_wait().unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub async fn listening(mut self) -> Self {
         let patience = Instant::now() + Duration::from_secs(30);
         while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
             let ended = self.child.try_wait().unwrap();
