@@ -4,7 +4,8 @@
 //! alike are counted together in memory, and written by the clock.
 
 use crate::auth::net::household;
-use crate::store::{Store, StoreError, now_ms};
+use crate::clock::now_ms;
+use crate::store::{Store, StoreError};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

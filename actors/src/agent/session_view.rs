@@ -1,8 +1,9 @@
 //! A conversation as clients see it in lists and events.
 
 use super::messages::AgentLoad;
+use crate::clock::now_ms;
 use crate::session_key::MAIN;
-use crate::store::{SessionRow, now_ms};
+use crate::store::SessionRow;
 use serde_json::{Value, json};
 
 /// A session as lists and events show it.

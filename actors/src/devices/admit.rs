@@ -11,7 +11,7 @@ use crate::auth::decide::{Attempt, Decision, Grant, Pairing, decide};
 use crate::auth::policy::SshProof;
 use crate::auth::secret::SecretDigest;
 use crate::auth::{AuthPolicy, Peer, Refusal};
-use crate::store::now_ms;
+use crate::clock::now_ms;
 use actix::{Addr, AsyncContext, AtomicResponse, Context, Handler, Message};
 use std::time::Instant;
 use tidegate_protocol::connect::{Challenge, ConnectParams};

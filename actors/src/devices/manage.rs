@@ -5,8 +5,9 @@ use super::record::{Approval, DeviceRecord, PairingRequest};
 use super::token::IssuedToken;
 use super::view::{DeviceList, DeviceView};
 use super::{Devices, Respond};
+use crate::clock::now_ms;
 use crate::session::Caller;
-use crate::store::{StoreError, now_ms};
+use crate::store::StoreError;
 use actix::{Context, Handler, Message};
 use tidegate_protocol::{ErrorShape, Role, Scope, Scopes};
 

@@ -29,10 +29,11 @@ pub use token::{IssuedToken, TokenKey};
 pub use view::{DeviceList, DeviceView};
 
 pub use crate::auth::Refusal;
+use crate::clock::now_ms;
 use crate::events::{Audience, Broadcast};
 use crate::gateway::Gateway;
 use crate::settings::Settings;
-use crate::store::{DeviceSeen, StoreError, now_ms};
+use crate::store::{DeviceSeen, StoreError};
 use actix::{
     Actor, ActorContext, ActorFuture, ActorFutureExt, AsyncContext, AtomicResponse, Context, StreamHandler,
     WrapFuture, fut,

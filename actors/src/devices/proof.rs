@@ -10,7 +10,7 @@ use super::record::{Approval, DeviceRecord, PairingRequest};
 use super::{Devices, Respond};
 use crate::auth::AuthPolicy;
 use crate::auth::policy::SshProof;
-use crate::store::now_ms;
+use crate::clock::now_ms;
 use actix::{Addr, Context, Handler, Message};
 use futures_util::future::LocalBoxFuture;
 use std::collections::{HashMap, HashSet};

@@ -3,8 +3,9 @@
 use super::book::Change;
 use super::setup_code::{CODE_LIFETIME_MS, CODE_MEMORY_MS, MAX_CODES, Seed, SetupCode, Used};
 use super::{Devices, Respond};
+use crate::clock::now_ms;
 use crate::events::Audience;
-use crate::store::{StoreError, now_ms};
+use crate::store::StoreError;
 use actix::{Context, Handler, Message, MessageResult};
 use serde::Serialize;
 use tidegate_protocol::setup_code::{Access, SetupPayload};

@@ -3,7 +3,7 @@
 use super::Devices;
 use super::manage::{CallerRights, ListDevices};
 use super::record::{DeviceClaim, DeviceRecord, PairingRequest, TokenRecord};
-use crate::store::now_ms;
+use crate::clock::now_ms;
 use actix::{Context, Handler, MessageResult};
 use serde::Serialize;
 use tidegate_protocol::{Role, Scopes};

@@ -10,9 +10,9 @@ use super::record::NodeRecord;
 use super::surface::Surface;
 use super::table::{NodeConnection, NodeSink, Published};
 use super::view::NodeView;
+use crate::clock::now_ms;
 use crate::gateway::Gateway;
 use crate::session::{Caller, Outbound};
-use crate::store::now_ms;
 use actix::dev::{MessageResponse, OneshotSender};
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, Handler, Message,

@@ -7,8 +7,8 @@ use super::{Caller, FrameLimit, Outbound};
 use crate::Gateway;
 use crate::auth::budget::PreAuthPermit;
 use crate::auth::{AuthPolicy, Peer};
+use crate::clock::now_ms;
 use crate::devices::{Admission, Admit, DeviceRecord, IssuedToken, Refusal, TokenRecord};
-use crate::store::now_ms;
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, MailboxError, Message, WrapFuture,
 };

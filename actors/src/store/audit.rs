@@ -1,7 +1,8 @@
 //! `audit_access`: connects that were refused.
 
-use super::{Store, StoreError, now_ms};
+use super::{Store, StoreError};
 use crate::audit::{Refused, Tally};
+use crate::clock::now_ms;
 use rusqlite::{Connection, params};
 
 /// A row is kept for so long.

@@ -1,7 +1,8 @@
 //! `devices`, `device_tokens`, `device_requests`, `setup_codes`.
 
-use super::{Store, StoreError, now_ms};
+use super::{Store, StoreError};
 use crate::auth::SecretDigest;
+use crate::clock::now_ms;
 use crate::devices::{Change, DeviceBook, DeviceRecord, PairingRequest, SetupCode, TokenRecord, Used};
 use rusqlite::{Connection, Row, params};
 use serde::de::DeserializeOwned;

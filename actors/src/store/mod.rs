@@ -27,6 +27,7 @@ pub use outbox::{Claimed, DeliveryState, NewOutbound, OutboxRow, Progress, answe
 pub use sessions::{SessionRow, SessionUpdate};
 pub use transcript::{NewMessage, RunEnd, TranscriptRow};
 
+use crate::clock::now_ms;
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -208,12 +209,6 @@ impl Drop for TemporaryFolder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
-}
-
-/// Milliseconds since the epoch: how every table tells time.
-pub fn now_ms() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! `nodes` and `node_requests`: who may come in as a node and with which commands; and, in `idempotency`,
 //! which calls the agent already sent to a node.
 
-use super::{Store, StoreError, now_ms};
+use super::{Store, StoreError};
+use crate::clock::now_ms;
 use crate::nodes::{NodeRecord, SurfaceRequest};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 

@@ -1,6 +1,7 @@
 //! `outbox`: answers, stored before they are sent.
 
-use super::{Store, StoreError, now_ms};
+use super::{Store, StoreError};
+use crate::clock::now_ms;
 use crate::inbound::{OutboundMessage, Route};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};

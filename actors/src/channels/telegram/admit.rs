@@ -2,10 +2,10 @@
 
 use super::incoming::{ChatMessage, IncomingFile, Reply};
 use crate::channels::TELEGRAM;
+use crate::clock::now_ms;
 use crate::inbound::{Attachment, AttachmentSource, ChatKind, Inbound, Route, Sender};
 use crate::settings::messages::{DmScope, GroupScope};
 use crate::settings::telegram::{DmPolicy, GroupPolicy, GroupSettings, ReplyToMode, TelegramAccount};
-use crate::store::now_ms;
 use serde::Deserialize;
 use uuid::Uuid;
 
