@@ -9,7 +9,7 @@ use super::origin::PageOrigin;
 use super::peer::{Peer, PeerClass};
 use super::policy::{AuthMode, AuthPolicy};
 use super::refusal::{PairingAsk, PairingReason, Refusal, SharedKind};
-use crate::devices::{DeviceBook, DeviceClaim, DeviceRecord};
+use crate::pairings::{DeviceBook, DeviceClaim, DeviceRecord};
 use std::net::IpAddr;
 use std::time::Instant;
 use tidegate_protocol::client::{ClientId, ClientInfo, ClientMode};

@@ -14,7 +14,6 @@ pub mod peer;
 pub mod policy;
 pub mod proxy;
 pub mod refusal;
-pub mod secret;
 pub mod tailnet;
 
 pub use decide::{Attempt, Decision, decide};
@@ -24,4 +23,3 @@ pub use net::{is_private, is_tailnet};
 pub use peer::{HttpRefusal, Peer, PeerClass, SocketClass, classify};
 pub use policy::AuthPolicy;
 pub use refusal::Refusal;
-pub use secret::SecretDigest;

@@ -1,11 +1,9 @@
 //! What operators do to devices, and who may: nobody approves, mints, rotates or sees more than they hold.
 
-use super::book::Change;
-use super::record::{Approval, DeviceRecord, PairingRequest};
-use super::token::IssuedToken;
 use super::view::{DeviceList, DeviceView};
 use super::{Devices, Respond};
 use crate::clock::now_ms;
+use crate::pairings::{Approval, Change, DeviceRecord, IssuedToken, PairingRequest, TokenRecord};
 use crate::session::Caller;
 use crate::store::StoreError;
 use actix::{Context, Handler, Message};
@@ -339,7 +337,7 @@ impl Handler<RotateToken> for Devices {
         };
         let RotateToken { rights, device_id, role, .. } = rotate;
         tracing::info!(device = %device_id, %role, "device token rotated");
-        let rotated_at_ms = record.live_token(role).map_or_else(now_ms, super::TokenRecord::issued_at_ms);
+        let rotated_at_ms = record.live_token(role).map_or_else(now_ms, TokenRecord::issued_at_ms);
         let own = rights.device_id.as_deref() == Some(device_id.as_str());
         let change = Change::SaveDevice { record: Box::new(record), answers: None, consumes: None };
         self.store_then(change, move |devices| {

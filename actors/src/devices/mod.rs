@@ -1,12 +1,9 @@
 //! Paired devices: who they are, what they may do, and the tokens they prove it with.
 
 mod admit;
-mod book;
 mod manage;
 mod proof;
-mod record;
 mod setup;
-mod setup_code;
 mod ssh;
 mod ticket;
 mod token;
@@ -16,22 +13,20 @@ mod view;
 mod tests;
 
 pub use admit::{Admission, Admit};
-pub use book::{Change, DeviceBook};
 pub use manage::{
     ApproveRequest, CallerRights, Closing, ForgetNode, ListDevices, ManageError, RejectRequest, RemoveDevice,
     RenameDevice, RevokeToken, RotateToken, Rotated,
 };
-pub use record::{Approval, DeviceClaim, DeviceRecord, PairingRequest, REQUEST_LIFETIME_MS, TokenRecord};
 pub use setup::{CodeDelivered, CodeOutcome, MintCode, MintError, Minted, RedeemJoin, SetupStatus};
-pub use setup_code::{CODE_LIFETIME_MS, Seed, SetupCode, Used};
 pub use ticket::Ticket;
-pub use token::{IssuedToken, TokenKey};
+pub use token::TokenKey;
 pub use view::{DeviceList, DeviceView};
 
 pub use crate::auth::Refusal;
 use crate::clock::now_ms;
 use crate::events::{Audience, Broadcast};
 use crate::gateway::Gateway;
+use crate::pairings::{Change, DeviceBook, DeviceRecord, PairingRequest, TokenRecord};
 use crate::settings::Settings;
 use crate::store::{DeviceSeen, StoreError};
 use actix::{

@@ -2,8 +2,8 @@
 
 use super::Devices;
 use super::manage::{CallerRights, ListDevices};
-use super::record::{DeviceClaim, DeviceRecord, PairingRequest, TokenRecord};
 use crate::clock::now_ms;
+use crate::pairings::{DeviceClaim, DeviceRecord, PairingRequest, TokenRecord};
 use actix::{Context, Handler, MessageResult};
 use serde::Serialize;
 use tidegate_protocol::{Role, Scopes};

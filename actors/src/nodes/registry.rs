@@ -6,12 +6,11 @@
 use super::call::{InvokeNode, Outcome};
 use super::courier::Courier;
 use super::pairing::{self, Approved, Rejected};
-use super::record::NodeRecord;
-use super::surface::Surface;
 use super::table::{NodeConnection, NodeSink, Published};
 use super::view::NodeView;
 use crate::clock::now_ms;
 use crate::gateway::Gateway;
+use crate::pairings::{NodeRecord, Surface};
 use crate::session::{Caller, Outbound};
 use actix::dev::{MessageResponse, OneshotSender};
 use actix::{

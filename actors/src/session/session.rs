@@ -8,7 +8,8 @@ use crate::Gateway;
 use crate::auth::budget::PreAuthPermit;
 use crate::auth::{AuthPolicy, Peer};
 use crate::clock::now_ms;
-use crate::devices::{Admission, Admit, DeviceRecord, IssuedToken, Refusal, TokenRecord};
+use crate::devices::{Admission, Admit, Refusal};
+use crate::pairings::{DeviceRecord, IssuedToken, TokenRecord};
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, MailboxError, Message, WrapFuture,
 };

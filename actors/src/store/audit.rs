@@ -1,7 +1,6 @@
 //! `audit_access`: connects that were refused.
 
 use super::{Store, StoreError};
-use crate::audit::{Refused, Tally};
 use crate::clock::now_ms;
 use rusqlite::{Connection, params};
 
@@ -9,6 +8,25 @@ use rusqlite::{Connection, params};
 const KEEP_MS: i64 = 30 * 24 * 3600 * 1000;
 /// Rows kept; beyond them the oldest go.
 const MOST_ROWS: i64 = 10_000;
+
+/// A kind of refused try.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Refused {
+    /// The client's address; of an IPv6 address the /64.
+    pub address: String,
+    pub client: String,
+    pub role: String,
+    /// `details.code` of the refusal.
+    pub code: String,
+}
+
+/// How often and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tally {
+    pub first_at: i64,
+    pub last_at: i64,
+    pub tries: i64,
+}
 
 /// A stored row.
 #[derive(Debug, Clone, PartialEq, Eq)]

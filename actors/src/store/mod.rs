@@ -14,7 +14,7 @@ mod sessions;
 mod thread;
 mod transcript;
 
-pub use audit::AuditRow;
+pub use audit::{AuditRow, Refused, Tally};
 pub use channel_pairing::{
     AllowedSender, PAIRING_TTL_MS, PENDING_PER_ACCOUNT, PairingAsked, PairingName, PairingRequest, Stranger,
 };

@@ -3,7 +3,7 @@
 
 use super::{Store, StoreError};
 use crate::clock::now_ms;
-use crate::nodes::{NodeRecord, SurfaceRequest};
+use crate::pairings::{NodeRecord, SurfaceRequest};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 /// The rows of `idempotency` that belong to calls of nodes.
@@ -287,7 +287,7 @@ fn read_request(row: &Row<'_>) -> Result<SurfaceRequest, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nodes::Surface;
+    use crate::pairings::Surface;
 
     fn node(id: &str) -> NodeRecord {
         NodeRecord {
