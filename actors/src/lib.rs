@@ -5,6 +5,7 @@ pub mod audit;
 pub mod auth;
 pub mod channels;
 pub mod clock;
+pub mod connection;
 pub mod devices;
 pub mod events;
 pub mod gateway;
@@ -27,4 +28,7 @@ pub mod ssh;
 pub mod store;
 pub mod supervise;
 
-pub use gateway::{Gateway, VERSION};
+pub use gateway::Gateway;
+
+/// The version in `hello-ok`, `/startupz` and `--version`.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,12 +1,12 @@
 //! Letting connections in: the decision, what has to be stored first, and what the connection is given.
 
 use super::proof::Plan;
-use super::ticket::Ticket;
 use super::{Devices, Respond, is_by_secret};
 use crate::auth::decide::{Attempt, Decision, Grant, Pairing, decide};
 use crate::auth::policy::SshProof;
 use crate::auth::{AuthPolicy, Peer, Refusal};
 use crate::clock::now_ms;
+use crate::connection::Ticket;
 use crate::pairings::{Approval, Change, DeviceRecord, IssuedToken, PairingRequest, TokenRecord};
 use crate::secret::SecretDigest;
 use actix::{Addr, AsyncContext, AtomicResponse, Context, Handler, Message};

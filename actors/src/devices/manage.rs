@@ -3,8 +3,8 @@
 use super::view::{DeviceList, DeviceView};
 use super::{Devices, Respond};
 use crate::clock::now_ms;
+use crate::connection::Caller;
 use crate::pairings::{Approval, Change, DeviceRecord, IssuedToken, PairingRequest, TokenRecord};
-use crate::session::Caller;
 use crate::store::StoreError;
 use actix::{Context, Handler, Message};
 use tidegate_protocol::{ErrorShape, Role, Scope, Scopes};

@@ -5,7 +5,7 @@ mod manage;
 mod proof;
 mod setup;
 mod ssh;
-mod ticket;
+mod tickets;
 mod token;
 mod view;
 
@@ -18,7 +18,6 @@ pub use manage::{
     RenameDevice, RevokeToken, RotateToken, Rotated,
 };
 pub use setup::{CodeDelivered, CodeOutcome, MintCode, MintError, Minted, RedeemJoin, SetupStatus};
-pub use ticket::Ticket;
 pub use token::TokenKey;
 pub use view::{DeviceList, DeviceView};
 
@@ -38,7 +37,7 @@ use serde::Serialize;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
-use ticket::Tickets;
+use tickets::Tickets;
 use tidegate_protocol::hello::AuthMethod;
 use tidegate_protocol::limits::close;
 use tidegate_protocol::{Role, Scope};

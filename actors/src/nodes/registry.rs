@@ -9,9 +9,9 @@ use super::pairing::{self, Approved, Rejected};
 use super::table::{NodeConnection, NodeSink, Published};
 use super::view::NodeView;
 use crate::clock::now_ms;
+use crate::connection::{Caller, Outbound};
 use crate::gateway::Gateway;
 use crate::pairings::{NodeRecord, Surface};
-use crate::session::{Caller, Outbound};
 use actix::dev::{MessageResponse, OneshotSender};
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, Handler, Message,

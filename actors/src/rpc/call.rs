@@ -1,7 +1,7 @@
 //! One call of a method.
 
+use crate::connection::Caller;
 use crate::gateway::Gateway;
-use crate::session::Caller;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;

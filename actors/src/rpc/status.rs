@@ -4,7 +4,7 @@ use super::call::{Call, Payload, Reply, json};
 use super::table::Method;
 use crate::agent::providers::catalog::{Catalog, process_env};
 use crate::clock::now_ms;
-use crate::session::presence;
+use crate::connection::presence;
 use crate::settings::Settings;
 use crate::{Gateway, VERSION};
 use serde_json::{Map, Value, json as object};

@@ -3,11 +3,11 @@
 //! The socket only moves frames; this actor never waits for it, so its timers fire even when the peer stops reading.
 
 use super::open::{Answer, Open};
-use super::{Caller, FrameLimit, Outbound};
 use crate::Gateway;
 use crate::auth::budget::PreAuthPermit;
 use crate::auth::{AuthPolicy, Peer};
 use crate::clock::now_ms;
+use crate::connection::{Caller, FrameLimit, Outbound};
 use crate::devices::{Admission, Admit, Refusal};
 use crate::pairings::{DeviceRecord, IssuedToken, TokenRecord};
 use actix::{
