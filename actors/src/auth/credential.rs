@@ -1,6 +1,6 @@
 //! Which credential a connect sent, and whether it opens the gateway.
 
-use super::decide::Attempt;
+use super::attempt::Attempt;
 use super::limiter::{CredentialClass, Guesser, Limiter};
 use super::policy::{AuthMode, TrustedProxy};
 use super::proxy::ProxyUser;

@@ -2,7 +2,7 @@
 
 use super::limiter::Limits;
 use super::net::{Cidr, is_private};
-use super::origin::WebOrigin;
+use super::web_origin::WebOrigin;
 use crate::secret::SecretDigest;
 use crate::settings::{self, Settings, gateway::SshVerifySettings, gateway::custom_address};
 use std::net::IpAddr;

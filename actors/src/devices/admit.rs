@@ -2,7 +2,8 @@
 
 use super::proof::Plan;
 use super::{Devices, Respond, is_by_secret};
-use crate::auth::decide::{Attempt, Decision, Grant, Pairing, decide};
+use crate::auth::Attempt;
+use crate::auth::decide::{Decision, Grant, Pairing, decide};
 use crate::auth::policy::SshProof;
 use crate::auth::{AuthPolicy, Peer, Refusal};
 use crate::clock::now_ms;

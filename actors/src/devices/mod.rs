@@ -3,6 +3,7 @@
 mod admit;
 mod manage;
 mod proof;
+mod rights;
 mod setup;
 mod ssh;
 mod tickets;
@@ -14,12 +15,13 @@ mod tests;
 
 pub use admit::{Admission, Admit};
 pub use manage::{
-    ApproveRequest, CallerRights, Closing, ForgetNode, ListDevices, ManageError, RejectRequest, RemoveDevice,
-    RenameDevice, RevokeToken, RotateToken, Rotated,
+    ApproveRequest, Closing, ForgetNode, ManageError, RejectRequest, RemoveDevice, RenameDevice, RevokeToken,
+    RotateToken, Rotated,
 };
+pub use rights::CallerRights;
 pub use setup::{CodeDelivered, CodeOutcome, MintCode, MintError, Minted, RedeemJoin, SetupStatus};
 pub use token::TokenKey;
-pub use view::{DeviceList, DeviceView};
+pub use view::{DeviceList, DeviceView, ListDevices};
 
 pub use crate::auth::Refusal;
 use crate::clock::now_ms;
