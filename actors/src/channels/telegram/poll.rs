@@ -1,8 +1,9 @@
 //! Long polling: one request after another, each acknowledged only when what it brought is stored.
 
-use super::admit::{BotIdentity, House, Verdict};
+use super::admit::Verdict;
 use super::albums::{self, Albums};
 use super::api::ApiError;
+use super::house::{BotIdentity, House};
 use super::incoming::{self, ChatMessage, Incoming};
 use super::line::{Line, Timing};
 use super::{ack, menu, welcome};
