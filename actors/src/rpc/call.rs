@@ -59,3 +59,9 @@ pub fn json(value: &(impl Serialize + ?Sized)) -> Reply {
         ErrorShape::unavailable("the answer could not be serialised; see the gateway's log")
     })
 }
+
+/// The answer while the agent is being restarted.
+pub(super) fn restarting() -> ErrorShape {
+    ErrorShape::unavailable("the agent is restarting; try again")
+        .retry_after(std::time::Duration::from_secs(1))
+}

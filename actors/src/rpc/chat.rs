@@ -1,6 +1,6 @@
 //! `chat.*`: WebChat's way in, and what was said.
 
-use super::call::{Call, Reply, json};
+use super::call::{Call, Reply, json, restarting};
 use super::history::{History, HistoryAsk};
 use super::sessions::{defaults, row_of};
 use super::table::Method;
@@ -179,12 +179,6 @@ async fn abort(call: Call) -> Reply {
     let abort = AbortRuns { session_key, run_id: params.run_id, reason: "rpc" };
     let outcome = call.gateway.agent.send(abort).await.map_err(|_| restarting())?;
     json(&object!({"ok": true, "aborted": outcome.aborted, "runIds": outcome.run_ids}))
-}
-
-/// The answer while the agent is being restarted.
-pub(super) fn restarting() -> ErrorShape {
-    ErrorShape::unavailable("the agent is restarting; try again")
-        .retry_after(std::time::Duration::from_secs(1))
 }
 
 async fn history(call: Call) -> Reply {

@@ -1,7 +1,6 @@
 //! `sessions.*`: the list of conversations, what one looks like, and listening to them.
 
-use super::call::{Call, Reply, json};
-use super::chat::restarting;
+use super::call::{Call, Reply, json, restarting};
 use super::status::first_model;
 use super::table::Method;
 use crate::Gateway;
