@@ -4,7 +4,8 @@
 //! alike are counted together in memory, and written by the clock.
 
 use crate::auth::net::household;
-use crate::store::{Store, StoreError, now_ms};
+use crate::clock::now_ms;
+use crate::store::{Refused, Store, StoreError, Tally};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,25 +17,6 @@ pub const FLUSH_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Kinds of tries that are told apart between two writes; all others are one more kind.
 const KINDS: usize = 128;
-
-/// A kind of refused try.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Refused {
-    /// The client's address; of an IPv6 address the /64.
-    pub address: String,
-    pub client: String,
-    pub role: String,
-    /// `details.code` of the refusal.
-    pub code: String,
-}
-
-/// How often and when.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tally {
-    pub first_at: i64,
-    pub last_at: i64,
-    pub tries: i64,
-}
 
 /// What is not written yet. Cheap to clone; a restart of an actor doesn't forget it.
 #[derive(Clone, Default)]

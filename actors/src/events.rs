@@ -1,6 +1,6 @@
 //! The broadcast hub: one mailbox, so that every connection sees events in one order.
 
-use crate::session::{Connection, Connections};
+use crate::connection::{Connection, Connections};
 use actix::{Actor, Context, Handler, Message};
 use serde_json::value::RawValue;
 use std::sync::Arc;

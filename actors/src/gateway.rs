@@ -6,12 +6,12 @@ use crate::audit::Audit;
 use crate::auth::Limiter;
 use crate::auth::budget::PreAuthBudget;
 use crate::channels::Channels;
+use crate::connection::Connections;
 use crate::devices::Devices;
 use crate::events::{Audience, Broadcast, EventHub, StateVersions};
 use crate::nodes::{NodeRegistry, NodeTable};
 use crate::remote::Whereabouts;
 use crate::remote::tailscale::Tailscale;
-use crate::session::Connections;
 use crate::settings::SettingsHandle;
 use crate::store::Store;
 use crate::supervise::{Slot, Supervisor, TreeView};
@@ -56,9 +56,6 @@ pub struct Parts {
     pub boot_id: String,
     draining: AtomicBool,
 }
-
-/// The version in `hello-ok`, `/startupz` and `--version`.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl Gateway {
     /// A gateway whose actors are not started yet.

@@ -3,9 +3,9 @@
 use crate::Gateway;
 use crate::agent;
 use crate::audit;
+use crate::clock::now_ms;
 use crate::events::{Audience, Broadcast};
 use crate::rpc;
-use crate::store::now_ms;
 use actix::{Actor, AsyncContext, Context, WrapFuture};
 use serde_json::json;
 use serde_json::value::to_raw_value;

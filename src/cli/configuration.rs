@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tidegate_actors::settings::{ConfigFile, ConfigIssue, ConfigSnapshot, ConfigWriteError};
 
 use super::{Context, Failure, out};
-use crate::config::{ConfigError, DiskConfig, KeyPath, lookup};
+use crate::config::{ConfigError, DiskConfig, KeyPath, KeyPathError, lookup};
 
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "\
@@ -67,7 +67,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<(), Failure> {
 }
 
 fn key(path: &str) -> Result<KeyPath, Failure> {
-    path.parse().map_err(|error: crate::config::EditError| Failure::usage(error.to_string()))
+    path.parse().map_err(|error: KeyPathError| Failure::usage(error.to_string()))
 }
 
 /// People write `true`, `19000` or `["a"]` and mean them; they also write words and mean text.

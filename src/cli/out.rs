@@ -128,7 +128,7 @@ pub(super) fn joined(value: &Value, key: &str) -> String {
 /// How long ago a point in time was, in one unit.
 pub(super) fn ago(value: &Value, key: &str) -> String {
     let Some(then) = value[key].as_i64().filter(|then| *then > 0) else { return String::new() };
-    let passed = (tidegate_actors::store::now_ms() - then).max(0) / 1000;
+    let passed = (tidegate_actors::clock::now_ms() - then).max(0) / 1000;
     if passed < 5 { "just now".to_owned() } else { format!("{} ago", span(passed)) }
 }
 

@@ -1,9 +1,8 @@
 //! A connection after `hello-ok`: calls, events and the end.
 
 use std::{
-    collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -11,27 +10,20 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::{RawValue, to_raw_value};
-use tidegate_protocol::{ErrorShape, frame, hello::HelloOk};
+use tidegate_protocol::{frame, hello::HelloOk};
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
-use super::{ClientError, ConnectOptions, handshake, incoming::Event, incoming::Response, pump};
+use super::{
+    ClientError, ConnectOptions,
+    calls::{Answer, Call, Calls, Ended, Waiter},
+    handshake,
+    incoming::Event,
+    pump,
+};
 
 /// How long a call waits unless told otherwise.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How the connection ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
-    pub code: u16,
-    pub reason: String,
-}
-
-impl From<Ended> for ClientError {
-    fn from(ended: Ended) -> Self {
-        Self::Closed { code: ended.code, reason: ended.reason }
-    }
-}
 
 /// A live connection. Clones share it; it closes when the last one is dropped.
 #[derive(Clone)]
@@ -57,8 +49,6 @@ impl Events {
         self.0.recv().await
     }
 }
-
-type Answer = Result<Box<RawValue>, Box<ErrorShape>>;
 
 impl Client {
     /// Connects, and stays connected until the last clone is dropped or the gateway ends it.
@@ -177,119 +167,6 @@ impl Later {
     pub async fn wait(self, after: Duration) -> Result<Box<RawValue>, ClientError> {
         self.call.settle(self.done, after).await
     }
-}
-
-/// A request in flight; dropping it forgets the answer.
-#[derive(Debug)]
-struct Call {
-    method: String,
-    id: String,
-    calls: Arc<Calls>,
-}
-
-impl Call {
-    async fn wait(
-        &self,
-        answer: oneshot::Receiver<Answer>,
-        after: Duration,
-    ) -> Result<Box<RawValue>, ClientError> {
-        match tokio::time::timeout(after, answer).await {
-            Ok(Ok(Ok(payload))) => Ok(payload),
-            Ok(Ok(Err(error))) => Err(ClientError::Call { method: self.method.clone(), error }),
-            Ok(Err(_)) => Err(self.calls.end().into()),
-            Err(_) => Err(ClientError::TimedOut { method: self.method.clone(), after }),
-        }
-    }
-
-    async fn settle(
-        self,
-        answer: oneshot::Receiver<Answer>,
-        after: Duration,
-    ) -> Result<Box<RawValue>, ClientError> {
-        self.wait(answer, after).await
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        self.calls.forget(&self.id);
-    }
-}
-
-#[derive(Debug)]
-enum Waiter {
-    Once(oneshot::Sender<Answer>),
-    Twice { accepted: Option<oneshot::Sender<Answer>>, done: oneshot::Sender<Answer> },
-}
-
-/// The requests of a connection that wait for an answer.
-#[derive(Debug, Default)]
-pub(super) struct Calls(Mutex<Table>);
-
-#[derive(Debug, Default)]
-struct Table {
-    waiting: HashMap<String, Waiter>,
-    over: Option<Ended>,
-}
-
-impl Calls {
-    fn open(&self, id: &str, waiter: Waiter) -> Result<(), ClientError> {
-        let mut table = self.table();
-        if let Some(end) = &table.over {
-            return Err(end.clone().into());
-        }
-        table.waiting.insert(id.to_owned(), waiter);
-        Ok(())
-    }
-
-    fn forget(&self, id: &str) {
-        self.table().waiting.remove(id);
-    }
-
-    /// Gives a response to the call that waits for it; late ones go nowhere.
-    pub(super) fn answer(&self, response: Response) {
-        let mut table = self.table();
-        let Some(waiter) = table.waiting.remove(&response.id) else { return };
-        match waiter {
-            Waiter::Twice { accepted: Some(accepted), done } if is_accepted(&response.outcome) => {
-                let rest = Waiter::Twice { accepted: None, done };
-                table.waiting.insert(response.id, rest);
-                let _ = accepted.send(response.outcome);
-            }
-            // Finished without an interim answer: the one answer is both.
-            Waiter::Twice { accepted: Some(accepted), done } => {
-                let _ = done.send(response.outcome.clone());
-                let _ = accepted.send(response.outcome);
-            }
-            Waiter::Twice { accepted: None, done } | Waiter::Once(done) => {
-                let _ = done.send(response.outcome);
-            }
-        }
-    }
-
-    /// Fails everything that waits.
-    pub(super) fn finish(&self, end: Ended) {
-        let mut table = self.table();
-        table.over.get_or_insert(end);
-        table.waiting.clear();
-    }
-
-    fn end(&self) -> Ended {
-        self.table().over.clone().unwrap_or(Ended { code: 1006, reason: String::new() })
-    }
-
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn is_accepted(outcome: &Answer) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Status<'a> {
-        status: std::borrow::Cow<'a, str>,
-    }
-    let Ok(payload) = outcome else { return false };
-    serde_json::from_str::<Status<'_>>(payload.get()).is_ok_and(|answer| answer.status == "accepted")
 }
 
 fn shape(method: &str, error: serde_json::Error) -> ClientError {

@@ -17,6 +17,7 @@
 //! connects again with [`Backoff`] between the attempts.
 
 mod backoff;
+mod calls;
 mod connection;
 mod endpoint;
 mod error;
@@ -34,7 +35,8 @@ mod transport;
 
 pub use crate::tls::Pin;
 pub use backoff::Backoff;
-pub use connection::{CALL_TIMEOUT, Client, Ended, Events, Later};
+pub use calls::Ended;
+pub use connection::{CALL_TIMEOUT, Client, Events, Later};
 pub use endpoint::{DEFAULT_PORT, Endpoint, Via};
 pub use error::ClientError;
 pub use handshake::{ConnectOptions, describe};

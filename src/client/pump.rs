@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use super::{
-    connection::{Calls, Ended},
+    calls::{Calls, Ended},
     incoming::{Event, Incoming},
     transport::Socket,
 };

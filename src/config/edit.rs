@@ -7,15 +7,15 @@ use jsonc_parser::{
 use serde_json::Value;
 
 use super::{
-    key_path::{KeyPath, Step, lookup},
+    key_path::{KeyPath, KeyPathError, Step, lookup},
     redact::REDACTED,
 };
 
 /// Why an edit can't be made.
 #[derive(Debug, thiserror::Error)]
 pub enum EditError {
-    #[error("`{0}` is no key path: write it as gateway.auth.mode or channels.telegram.allowFrom[0]")]
-    Path(String),
+    #[error(transparent)]
+    Path(#[from] KeyPathError),
     #[error("the file can't be edited: {0}")]
     Text(String),
     #[error("`{0}` is not in the file")]
@@ -29,7 +29,7 @@ pub enum EditError {
 /// The text with the value at `path` set; objects on the way are made.
 pub(super) fn set(text: &str, path: &KeyPath, value: &Value) -> Result<String, EditError> {
     let root = parse(text)?;
-    let (last, way) = path.0.split_last().ok_or_else(|| EditError::Path(path.to_string()))?;
+    let (last, way) = path.0.split_last().ok_or_else(|| KeyPathError(path.to_string()))?;
     let mut place = CstNode::from(jsonc_parser::cst::CstContainerNode::from(root.object_value_or_set()));
     for step in way {
         place = child(&place, step, path)?;

@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use super::EditError;
+/// A text that names no value.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is no key path: write it as gateway.auth.mode or channels.telegram.allowFrom[0]")]
+pub struct KeyPathError(pub(super) String);
 
 /// `a.b[0]["c.d"]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,10 +18,10 @@ pub(super) enum Step {
 }
 
 impl std::str::FromStr for KeyPath {
-    type Err = EditError;
+    type Err = KeyPathError;
 
-    fn from_str(text: &str) -> Result<Self, EditError> {
-        let bad = || EditError::Path(text.to_owned());
+    fn from_str(text: &str) -> Result<Self, KeyPathError> {
+        let bad = || KeyPathError(text.to_owned());
         let mut steps = Vec::new();
         let mut rest = text.trim();
         while !rest.is_empty() {

@@ -29,7 +29,7 @@ pub use self::{
     environment::Environment,
     error::{ConfigError, EXIT_CONFIG},
     file::DiskConfig,
-    key_path::{KeyPath, lookup},
+    key_path::{KeyPath, KeyPathError, lookup},
     live::Reloader,
     place::{Place, PlaceFlags},
     redact::{REDACTED, is_sensitive, redacted},

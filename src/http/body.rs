@@ -5,7 +5,7 @@ use actix_web::dev::{RequestHead, ServiceRequest, ServiceResponse};
 use actix_web::http::{ConnectionType, header};
 use std::cell::Cell;
 use std::time::Duration;
-use tidegate_actors::session::KillSwitch;
+use tidegate_actors::connection::KillSwitch;
 
 /// How long a sender may take to read the answer and stop sending.
 pub(super) const GOODBYE: Duration = Duration::from_secs(2);

@@ -8,7 +8,8 @@ use std::time::Instant;
 use tidegate_actors::Gateway;
 use tidegate_actors::auth::AuthPolicy;
 use tidegate_actors::auth::limiter::{CredentialClass, Guesser};
-use tidegate_actors::devices::{RedeemJoin, Seed};
+use tidegate_actors::devices::RedeemJoin;
+use tidegate_actors::pairings::Seed;
 use tidegate_protocol::setup_code::SetupPayload;
 
 pub(super) async fn redeem(

@@ -31,7 +31,8 @@ use base64::prelude::BASE64_STANDARD;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 use tidegate_actors::Gateway;
-use tidegate_actors::session::{FrameLimit, Outbound, Session};
+use tidegate_actors::connection::{FrameLimit, Outbound};
+use tidegate_actors::session::Session;
 use tidegate_actors::supervise::{AdoptChild, watch};
 
 use crate::tls::ServerTls;

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use tidegate_actors::session::FrameLimit;
+use tidegate_actors::connection::FrameLimit;
 
 /// Why the pacer stopped handing on.
 #[derive(Debug, thiserror::Error)]

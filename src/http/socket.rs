@@ -13,7 +13,8 @@ use actix_web_actors::ws::{self, CloseCode, CloseReason, Message, ProtocolError,
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use std::time::Duration;
-use tidegate_actors::session::{FrameLimit, FromSocket, Outgoing, Outgoings, Session};
+use tidegate_actors::connection::{FrameLimit, Outgoing, Outgoings};
+use tidegate_actors::session::{FromSocket, Session};
 use tidegate_protocol::limits::MAX_PAYLOAD;
 
 /// Fragments that one message may have: each costs work however small it is.

@@ -6,7 +6,7 @@ use socket2::SockRef;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tidegate_actors::session::KillSwitch;
+use tidegate_actors::connection::KillSwitch;
 
 /// Bytes may stay unacknowledged for so long: a peer that stopped reading is closed by the kernel, since a socket
 /// actor whose peer does not read is not polled and its timers do not fire.

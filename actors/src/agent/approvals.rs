@@ -8,10 +8,10 @@ mod keeper;
 #[cfg(test)]
 mod tests;
 
+use crate::clock::now_ms;
 use crate::events::Audience;
 use crate::gateway::Gateway;
 use crate::nodes::InvokeOrigin;
-use crate::store::now_ms;
 use entry::{Entry, same_env};
 use serde::Serialize;
 use serde_json::{Value, json};

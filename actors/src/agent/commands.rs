@@ -3,10 +3,11 @@
 use super::doors::{NodeCall, NodeDoor};
 use super::providers::catalog::Candidate;
 use super::tools;
+use crate::VERSION;
 use crate::agent::approvals::Decision;
 use crate::agent::clock::span;
 use crate::agent::messages::AgentLoad;
-use crate::gateway::{Gateway, VERSION};
+use crate::gateway::Gateway;
 use crate::inbound::Inbound;
 use crate::store::SessionRow;
 use serde_json::Value;

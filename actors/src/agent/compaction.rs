@@ -4,7 +4,7 @@ use super::context::{History, tokens_of};
 use super::providers::catalog::Candidate;
 use super::providers::model::{Block, ChatMessage, Content, ModelEvent, ModelRequest, text_of};
 use super::providers::{RetryPolicy, TurnFailure, TurnObserver, complete};
-use crate::store::now_ms;
+use crate::clock::now_ms;
 use serde_json::{Value, json};
 
 /// Tokens of a summary.

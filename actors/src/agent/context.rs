@@ -5,7 +5,8 @@ mod room;
 
 use super::clock::stamp;
 use super::providers::model::{AssistantMessage, Block, ChatMessage, Content};
-use crate::store::{TranscriptRow, now_ms};
+use crate::clock::now_ms;
+use crate::store::TranscriptRow;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 

@@ -18,6 +18,7 @@ mod prompt;
 pub mod providers;
 mod queue;
 mod run;
+mod session_view;
 mod setbacks;
 mod tools;
 
@@ -32,6 +33,7 @@ pub use commands::{COMMANDS, CommandInfo};
 pub use doors::{ChannelDoor, NodeAnswer, NodeCall, NodeDoor, NodeFailure};
 pub use media::prune_media;
 pub use messages::{AbortOutcome, AbortRuns, AgentLoad, Arrived, AwaitRun, ListRuns, RunStatus};
+pub(crate) use session_view::{session_value, split_model};
 
 use crate::gateway::Gateway;
 use crate::inbound::{Inbound, RunOutcome};

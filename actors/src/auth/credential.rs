@@ -1,12 +1,12 @@
 //! Which credential a connect sent, and whether it opens the gateway.
 
-use super::decide::Attempt;
+use super::attempt::Attempt;
 use super::limiter::{CredentialClass, Guesser, Limiter};
 use super::policy::{AuthMode, TrustedProxy};
 use super::proxy::ProxyUser;
 use super::refusal::{Audience, Refusal, SharedKind};
-use super::secret::{SecretDigest, sha256};
-use crate::devices::{DeviceBook, DeviceRecord};
+use crate::pairings::{DeviceBook, DeviceRecord};
+use crate::secret::{SecretDigest, sha256};
 use std::time::Duration;
 use tidegate_protocol::setup_code::Access;
 use tidegate_protocol::{Role, Scopes};

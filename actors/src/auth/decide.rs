@@ -3,32 +3,21 @@
 //! Nothing here waits or writes, but for the count of wrong secrets. What has to be stored before the connect may be
 //! let in is part of the answer.
 
+use super::attempt::Attempt;
 use super::credential::{Credential, Judge, Sent};
 use super::limiter::Limiter;
 use super::origin::PageOrigin;
-use super::peer::{Peer, PeerClass};
-use super::policy::{AuthMode, AuthPolicy};
+use super::peer::PeerClass;
+use super::policy::AuthMode;
 use super::refusal::{PairingAsk, PairingReason, Refusal, SharedKind};
-use crate::devices::{DeviceBook, DeviceClaim, DeviceRecord};
+use crate::pairings::{DeviceBook, DeviceClaim, DeviceRecord};
 use std::net::IpAddr;
-use std::time::Instant;
 use tidegate_protocol::client::{ClientId, ClientInfo, ClientMode};
-use tidegate_protocol::connect::{Challenge, ConnectParams};
+use tidegate_protocol::connect::ConnectParams;
 use tidegate_protocol::device_auth::{Proof, Statement};
 use tidegate_protocol::hello::AuthMethod;
 use tidegate_protocol::limits::{MINIMUM_PROBE_PROTOCOL, PROTOCOL_VERSION};
 use tidegate_protocol::{Role, Scopes};
-
-/// A connect, and everything it is judged by.
-#[derive(Debug, Clone, Copy)]
-pub struct Attempt<'a> {
-    pub peer: &'a Peer,
-    pub params: &'a ConnectParams,
-    pub challenge: &'a Challenge,
-    pub policy: &'a AuthPolicy,
-    pub now_ms: i64,
-    pub now: Instant,
-}
 
 /// What a connect may do once it is in.
 #[derive(Debug, Clone, PartialEq)]

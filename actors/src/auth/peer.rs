@@ -1,10 +1,11 @@
 //! Who a request comes from: this machine's owner, somebody direct, or somebody behind a proxy that is believed.
 
 use super::head::{RequestHead, Single};
-use super::origin::{self, PageOrigin, WebOrigin};
+use super::origin::{self, PageOrigin};
+use super::person::{Sender, TailnetUser};
 use super::policy::AuthPolicy;
 use super::proxy::{self, ProxyUser};
-use super::tailnet::{Sender, TailnetUser};
+use super::web_origin::WebOrigin;
 use std::net::{IpAddr, SocketAddr};
 
 /// A request's sender, as far as the transport tells.

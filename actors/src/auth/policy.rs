@@ -2,8 +2,8 @@
 
 use super::limiter::Limits;
 use super::net::{Cidr, is_private};
-use super::origin::WebOrigin;
-use super::secret::SecretDigest;
+use super::web_origin::WebOrigin;
+use crate::secret::SecretDigest;
 use crate::settings::{self, Settings, gateway::SshVerifySettings, gateway::custom_address};
 use std::net::IpAddr;
 use std::time::Duration;

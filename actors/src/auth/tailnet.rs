@@ -8,6 +8,7 @@
 use super::head::{RequestHead, Single};
 use super::origin;
 use super::peer::{HttpRefusal, Peer, PeerClass};
+use super::person::{Sender, TailnetUser};
 use super::policy::AuthPolicy;
 use super::proxy::ProxyUser;
 use std::net::IpAddr;
@@ -19,34 +20,6 @@ pub struct Route {
     pub funnel: bool,
     /// The MagicDNS name of this machine, once the daemon said it.
     pub name: Option<String>,
-}
-
-/// A person in the tailnet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TailnetUser {
-    pub login: String,
-    pub name: Option<String>,
-    pub picture: Option<String>,
-}
-
-/// Who sent a request that came through Serve.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sender {
-    /// No person: a tagged machine.
-    Unnamed,
-    /// The headers name somebody.
-    Claimed(TailnetUser),
-    /// The daemon says so too.
-    Confirmed(TailnetUser),
-}
-
-impl Sender {
-    pub fn confirmed(&self) -> Option<&TailnetUser> {
-        match self {
-            Self::Confirmed(user) => Some(user),
-            Self::Unnamed | Self::Claimed(_) => None,
-        }
-    }
 }
 
 /// As [`super::classify()`], for a request that arrived at the listener of `route` from `from`.

@@ -1,6 +1,6 @@
 //! How a channel's account fares, for operators.
 
-use crate::store::now_ms;
+use crate::clock::now_ms;
 use serde::Serialize;
 use std::time::{Duration, Instant};
 

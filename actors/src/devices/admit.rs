@@ -1,17 +1,15 @@
 //! Letting connections in: the decision, what has to be stored first, and what the connection is given.
 
-use super::book::Change;
 use super::proof::Plan;
-use super::record::TokenRecord;
-use super::record::{Approval, DeviceRecord, PairingRequest};
-use super::ticket::Ticket;
-use super::token::IssuedToken;
 use super::{Devices, Respond, is_by_secret};
-use crate::auth::decide::{Attempt, Decision, Grant, Pairing, decide};
+use crate::auth::Attempt;
+use crate::auth::decide::{Decision, Grant, Pairing, decide};
 use crate::auth::policy::SshProof;
-use crate::auth::secret::SecretDigest;
 use crate::auth::{AuthPolicy, Peer, Refusal};
-use crate::store::now_ms;
+use crate::clock::now_ms;
+use crate::connection::Ticket;
+use crate::pairings::{Approval, Change, DeviceRecord, IssuedToken, PairingRequest, TokenRecord};
+use crate::secret::SecretDigest;
 use actix::{Addr, AsyncContext, AtomicResponse, Context, Handler, Message};
 use std::time::Instant;
 use tidegate_protocol::connect::{Challenge, ConnectParams};
@@ -148,7 +146,7 @@ impl Devices {
             let shown = self.key.recall(record.device_id(), token);
             shown.or_else(|| presented(admit, &token.digest).map(|text| IssuedToken::presented(text, token)))
         });
-        let issued_at_ms = device_token.as_ref().and(token).map(super::TokenRecord::issued_at_ms);
+        let issued_at_ms = device_token.as_ref().and(token).map(TokenRecord::issued_at_ms);
         let other_tokens = match &device {
             Some(record) if joined_with.is_some() => self.other_tokens(record, grant.role),
             _ => vec![],

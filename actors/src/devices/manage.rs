@@ -1,58 +1,16 @@
-//! What operators do to devices, and who may: nobody approves, mints, rotates or sees more than they hold.
+//! What operators do to devices.
 
-use super::book::Change;
-use super::record::{Approval, DeviceRecord, PairingRequest};
-use super::token::IssuedToken;
-use super::view::{DeviceList, DeviceView};
+use super::rights::CallerRights;
+use super::view::DeviceView;
 use super::{Devices, Respond};
-use crate::session::Caller;
-use crate::store::{StoreError, now_ms};
+use crate::clock::now_ms;
+use crate::pairings::{Approval, Change, DeviceRecord, IssuedToken, PairingRequest, TokenRecord};
+use crate::store::StoreError;
 use actix::{Context, Handler, Message};
-use tidegate_protocol::{ErrorShape, Role, Scope, Scopes};
+use tidegate_protocol::{ErrorShape, Role, Scopes};
 
 /// Characters of a label that an operator gives a device.
 const MAX_LABEL: usize = 64;
-
-/// What a caller holds, as far as devices are concerned.
-#[derive(Debug, Clone)]
-pub struct CallerRights {
-    conn_id: String,
-    scopes: Scopes,
-    /// `None`: it came in with the gateway's own secret and no device.
-    device_id: Option<String>,
-}
-
-impl CallerRights {
-    pub fn of(caller: &Caller) -> Self {
-        Self {
-            conn_id: caller.conn_id.clone(),
-            scopes: caller.scopes.clone(),
-            device_id: caller.device_id.clone(),
-        }
-    }
-
-    fn is_admin(&self) -> bool {
-        self.scopes.allows(Scope::Admin)
-    }
-
-    /// A paired device that is no admin sees and touches itself alone.
-    pub fn may_see(&self, device_id: &str) -> bool {
-        self.is_admin() || self.device_id.as_deref().is_none_or(|own| own == device_id)
-    }
-
-    /// Whether this caller may grant what `asked` asks for.
-    fn may_approve(&self, asked: &PairingRequest) -> bool {
-        let ordinary = asked.roles.iter().all(|role| *role == Role::Operator);
-        // A device that could approve would approve itself.
-        self.is_admin() || (self.device_id.is_none() && ordinary && self.scopes.covers(&asked.scopes))
-    }
-
-    /// Whether this caller may renew or void a token that carries `scopes` in `role`.
-    fn may_handle_token(&self, device_id: &str, role: Role, scopes: &Scopes) -> bool {
-        let ordinary = role == Role::Operator && self.scopes.covers(scopes);
-        self.is_admin() || (self.may_see(device_id) && ordinary)
-    }
-}
 
 /// Why nothing was done.
 #[derive(Debug, thiserror::Error)]
@@ -88,13 +46,6 @@ impl From<ManageError> for ErrorShape {
 /// Whether the caller's own connection has to end, once it has its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Closing(pub bool);
-
-/// Everything that the caller may see; `None` sees all.
-#[derive(Debug, Message)]
-#[rtype(result = "DeviceList")]
-pub struct ListDevices {
-    pub rights: Option<CallerRights>,
-}
 
 /// Grant a pending request.
 #[derive(Debug, Message)]
@@ -338,7 +289,7 @@ impl Handler<RotateToken> for Devices {
         };
         let RotateToken { rights, device_id, role, .. } = rotate;
         tracing::info!(device = %device_id, %role, "device token rotated");
-        let rotated_at_ms = record.live_token(role).map_or_else(now_ms, super::TokenRecord::issued_at_ms);
+        let rotated_at_ms = record.live_token(role).map_or_else(now_ms, TokenRecord::issued_at_ms);
         let own = rights.device_id.as_deref() == Some(device_id.as_str());
         let change = Change::SaveDevice { record: Box::new(record), answers: None, consumes: None };
         self.store_then(change, move |devices| {

@@ -1,14 +1,12 @@
 //! Paired devices: who they are, what they may do, and the tokens they prove it with.
 
 mod admit;
-mod book;
 mod manage;
 mod proof;
-mod record;
+mod rights;
 mod setup;
-mod setup_code;
 mod ssh;
-mod ticket;
+mod tickets;
 mod token;
 mod view;
 
@@ -16,23 +14,22 @@ mod view;
 mod tests;
 
 pub use admit::{Admission, Admit};
-pub use book::{Change, DeviceBook};
 pub use manage::{
-    ApproveRequest, CallerRights, Closing, ForgetNode, ListDevices, ManageError, RejectRequest, RemoveDevice,
-    RenameDevice, RevokeToken, RotateToken, Rotated,
+    ApproveRequest, Closing, ForgetNode, ManageError, RejectRequest, RemoveDevice, RenameDevice, RevokeToken,
+    RotateToken, Rotated,
 };
-pub use record::{Approval, DeviceClaim, DeviceRecord, PairingRequest, REQUEST_LIFETIME_MS, TokenRecord};
+pub use rights::CallerRights;
 pub use setup::{CodeDelivered, CodeOutcome, MintCode, MintError, Minted, RedeemJoin, SetupStatus};
-pub use setup_code::{CODE_LIFETIME_MS, Seed, SetupCode, Used};
-pub use ticket::Ticket;
-pub use token::{IssuedToken, TokenKey};
-pub use view::{DeviceList, DeviceView};
+pub use token::TokenKey;
+pub use view::{DeviceList, DeviceView, ListDevices};
 
 pub use crate::auth::Refusal;
+use crate::clock::now_ms;
 use crate::events::{Audience, Broadcast};
 use crate::gateway::Gateway;
+use crate::pairings::{Change, DeviceBook, DeviceRecord, PairingRequest, TokenRecord};
 use crate::settings::Settings;
-use crate::store::{DeviceSeen, StoreError, now_ms};
+use crate::store::{DeviceSeen, StoreError};
 use actix::{
     Actor, ActorContext, ActorFuture, ActorFutureExt, AsyncContext, AtomicResponse, Context, StreamHandler,
     WrapFuture, fut,
@@ -42,7 +39,7 @@ use serde::Serialize;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
-use ticket::Tickets;
+use tickets::Tickets;
 use tidegate_protocol::hello::AuthMethod;
 use tidegate_protocol::limits::close;
 use tidegate_protocol::{Role, Scope};

@@ -5,12 +5,11 @@
 //! there proves nothing; only the key does. Each request is tried once, each machine and device not too often, and
 //! only few at a time.
 
-use super::book::Change;
-use super::record::{Approval, DeviceRecord, PairingRequest};
 use super::{Devices, Respond};
 use crate::auth::AuthPolicy;
 use crate::auth::policy::SshProof;
-use crate::store::now_ms;
+use crate::clock::now_ms;
+use crate::pairings::{Approval, Change, DeviceRecord, PairingRequest};
 use actix::{Addr, Context, Handler, Message};
 use futures_util::future::LocalBoxFuture;
 use std::collections::{HashMap, HashSet};

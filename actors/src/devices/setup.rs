@@ -1,10 +1,10 @@
 //! Making setup codes, handing them out at their join address, and saying what became of them.
 
-use super::book::Change;
-use super::setup_code::{CODE_LIFETIME_MS, CODE_MEMORY_MS, MAX_CODES, Seed, SetupCode, Used};
 use super::{Devices, Respond};
+use crate::clock::now_ms;
 use crate::events::Audience;
-use crate::store::{StoreError, now_ms};
+use crate::pairings::{CODE_LIFETIME_MS, CODE_MEMORY_MS, Change, MAX_CODES, Seed, SetupCode, Used};
+use crate::store::StoreError;
 use actix::{Context, Handler, Message, MessageResult};
 use serde::Serialize;
 use tidegate_protocol::setup_code::{Access, SetupPayload};

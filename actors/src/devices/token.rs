@@ -7,9 +7,7 @@
 //! lost, tokens in the hands of devices still match their digests; a device that must be shown its token gets a new
 //! one.
 
-use super::record::TokenRecord;
-use crate::auth::SecretDigest;
-use crate::auth::secret::sha256;
+use crate::pairings::{IssuedToken, TokenRecord};
 use crate::randomness;
 use aws_lc_rs::hmac;
 use base64::Engine;
@@ -18,18 +16,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use tidegate_protocol::{Role, Scopes};
+use tidegate_protocol::Role;
 
 /// The key that tokens are derived with: one an installation.
 #[derive(Clone)]
 pub struct TokenKey(hmac::Key);
-
-/// A token in the clear, for the device it is bound to and for nobody else.
-#[derive(Clone)]
-pub struct IssuedToken {
-    token: String,
-    salt: [u8; 16],
-}
 
 impl TokenKey {
     /// Reads the key, or makes one (mode 0600) where there is none.
@@ -73,7 +64,7 @@ impl TokenKey {
     /// The token that `record` stands for; `None` if it was made with another key.
     pub fn recall(&self, device_id: &str, record: &TokenRecord) -> Option<IssuedToken> {
         let issued = self.derive(device_id, record.role, record.salt);
-        record.digest.is(&issued.token).then(|| issued.hidden())
+        record.digest.is(issued.expose()).then(|| issued.hidden())
     }
 
     fn derive(&self, device_id: &str, role: Role, salt: [u8; 16]) -> IssuedToken {
@@ -83,44 +74,7 @@ impl TokenKey {
             context.update(&[0]);
         }
         context.update(&salt);
-        IssuedToken { token: URL_SAFE_NO_PAD.encode(context.sign().as_ref()), salt }
-    }
-}
-
-impl IssuedToken {
-    /// A token whose holder just proved it.
-    pub(super) fn presented(token: &str, record: &TokenRecord) -> Self {
-        Self { token: token.to_owned(), salt: record.salt }.hidden()
-    }
-
-    /// The same, kept out of the logs from now on.
-    fn hidden(self) -> Self {
-        crate::redaction::hide(&self.token);
-        self
-    }
-
-    /// The token itself: for the hello of its device, never for a log.
-    pub fn expose(&self) -> &str {
-        &self.token
-    }
-
-    pub(super) fn record(&self, role: Role, now_ms: i64) -> TokenRecord {
-        TokenRecord {
-            role,
-            scopes: Scopes::none(),
-            salt: self.salt,
-            digest: SecretDigest::from_digest(sha256(self.token.as_bytes())),
-            created_at_ms: now_ms,
-            rotated_at_ms: None,
-            revoked_at_ms: None,
-            last_used_at_ms: None,
-        }
-    }
-}
-
-impl std::fmt::Debug for IssuedToken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("[redacted]")
+        IssuedToken::new(URL_SAFE_NO_PAD.encode(context.sign().as_ref()), salt)
     }
 }
 

@@ -1,12 +1,19 @@
 //! Devices and requests as operators see them.
 
 use super::Devices;
-use super::manage::{CallerRights, ListDevices};
-use super::record::{DeviceClaim, DeviceRecord, PairingRequest, TokenRecord};
-use crate::store::now_ms;
-use actix::{Context, Handler, MessageResult};
+use super::rights::CallerRights;
+use crate::clock::now_ms;
+use crate::pairings::{DeviceClaim, DeviceRecord, PairingRequest, TokenRecord};
+use actix::{Context, Handler, Message, MessageResult};
 use serde::Serialize;
 use tidegate_protocol::{Role, Scopes};
+
+/// Everything that the caller may see; `None` sees all.
+#[derive(Debug, Message)]
+#[rtype(result = "DeviceList")]
+pub struct ListDevices {
+    pub rights: Option<CallerRights>,
+}
 
 /// Result of `device.pair.list`.
 #[derive(Debug, Clone, PartialEq, Serialize)]

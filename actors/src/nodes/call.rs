@@ -3,7 +3,7 @@
 use super::calls::Answer;
 use super::error::InvokeError;
 use super::once::Fingerprint;
-use crate::session::Caller;
+use crate::connection::Caller;
 use actix::Message;
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};

@@ -16,11 +16,9 @@ mod once;
 mod pairing;
 mod platform;
 mod policy;
-mod record;
 mod registry;
 mod report;
 mod runs;
-mod surface;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -34,12 +32,10 @@ pub use courier::Courier;
 pub use error::{InvokeError, pairing_changed};
 pub use names::NameError;
 pub use pairing::{Approved, PairingList, Rejected, list as pairing_list};
-pub use record::{ApprovalState, NodeRecord, PairedView, PendingView, SurfaceRequest};
 pub use registry::{
     ApproveSurface, DescribeNode, ForgetNode, ListNodes, NodeDeclaration, NodeRegistry, NodeUp,
     RejectSurface, RenameNode, arrive, leave,
 };
 pub use report::{Heard, hear};
-pub use surface::Surface;
 pub use table::{NodeConnection, NodeSink, NodeTable, Published};
 pub use view::NodeView;

@@ -5,12 +5,12 @@
 
 use super::platform::Platform;
 use super::policy::CommandPolicy;
-use super::record::{NodeRecord, PairedView, PendingView, SurfaceRequest};
-use super::surface::Surface;
 use super::table::NodeConnection;
+use crate::clock::now_ms;
 use crate::events::Audience;
 use crate::gateway::Gateway;
-use crate::store::{StoreError, now_ms};
+use crate::pairings::{NodeRecord, PairedView, PendingView, Surface, SurfaceRequest};
+use crate::store::StoreError;
 use serde::Serialize;
 use tidegate_protocol::limits::close;
 use tidegate_protocol::{ErrorShape, Scope, Scopes};

@@ -4,7 +4,7 @@
 //! node's platform as widened by `gateway.nodes.commands.allow` and narrowed by `gateway.nodes.commands.deny`.
 
 use super::platform::{HOST, PRIVATE, Platform, TALK};
-use super::surface::Surface;
+use crate::pairings::Surface;
 use crate::settings::gateway::NodeSettings;
 
 /// Why a command does not go to a node.

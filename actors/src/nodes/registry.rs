@@ -6,13 +6,12 @@
 use super::call::{InvokeNode, Outcome};
 use super::courier::Courier;
 use super::pairing::{self, Approved, Rejected};
-use super::record::NodeRecord;
-use super::surface::Surface;
 use super::table::{NodeConnection, NodeSink, Published};
 use super::view::NodeView;
+use crate::clock::now_ms;
+use crate::connection::{Caller, Outbound};
 use crate::gateway::Gateway;
-use crate::session::{Caller, Outbound};
-use crate::store::now_ms;
+use crate::pairings::{NodeRecord, Surface};
 use actix::dev::{MessageResponse, OneshotSender};
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, Handler, Message,

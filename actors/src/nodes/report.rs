@@ -1,9 +1,9 @@
 //! What a node tells of its own accord: `node.event`.
 
 use super::error::pairing_changed;
+use crate::clock::now_ms;
 use crate::events::Audience;
 use crate::gateway::Gateway;
-use crate::store::now_ms;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tidegate_protocol::{ErrorShape, Scope};

@@ -5,8 +5,8 @@ mod pairing;
 mod wire;
 
 use super::*;
+use crate::connection::{Caller, KillSwitch, Outbound, Outgoing, Outgoings};
 use crate::gateway::Gateway;
-use crate::session::{Caller, KillSwitch, Outbound, Outgoing, Outgoings};
 use crate::settings::{Settings, SettingsHandle, StatePaths};
 use crate::store::Store;
 use actix::Actor;

@@ -1,9 +1,8 @@
 //! A node as `node.list` and the agent see it.
 
 use super::policy::CommandPolicy;
-use super::record::ApprovalState;
-use super::surface::Surface;
 use super::table::{Known, NodeConnection, NodeTable};
+use crate::pairings::{ApprovalState, Surface};
 use crate::settings::gateway::NodeSettings;
 use serde::Serialize;
 use serde_json::Value;

@@ -1,12 +1,12 @@
 //! `agent` and `agent.wait`: a turn for a script or a CLI, with its answer in the response.
 
-use super::call::{Call, Reply, json};
-use super::chat::{SentFile, Submitted, attachment, restarting, sender, submit, thinking};
+use super::call::{Call, Reply, json, restarting};
+use super::chat::{SentFile, Submitted, attachment, sender, submit, thinking};
 use super::table::Method;
 use crate::agent::{AwaitRun, RunStatus};
+use crate::clock::now_ms;
 use crate::inbound::{ChatKind, Inbound, Route};
 use crate::session_key::{agent_of, canonical};
-use crate::store::now_ms;
 use serde::Deserialize;
 use serde_json::{Value, json as object};
 use std::time::Duration;

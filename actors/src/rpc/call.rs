@@ -1,7 +1,7 @@
 //! One call of a method.
 
+use crate::connection::Caller;
 use crate::gateway::Gateway;
-use crate::session::Caller;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -58,4 +58,10 @@ pub fn json(value: &(impl Serialize + ?Sized)) -> Reply {
         tracing::error!(%error, "an answer could not be serialised");
         ErrorShape::unavailable("the answer could not be serialised; see the gateway's log")
     })
+}
+
+/// The answer while the agent is being restarted.
+pub(super) fn restarting() -> ErrorShape {
+    ErrorShape::unavailable("the agent is restarting; try again")
+        .retry_after(std::time::Duration::from_secs(1))
 }

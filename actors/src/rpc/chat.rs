@@ -1,17 +1,18 @@
 //! `chat.*`: WebChat's way in, and what was said.
 
-use super::call::{Call, Reply, json};
+use super::call::{Call, Reply, json, restarting};
 use super::history::{History, HistoryAsk};
 use super::sessions::{defaults, row_of};
 use super::table::Method;
 use crate::agent::providers::model::Thinking;
 use crate::agent::{AbortRuns, Arrived};
 use crate::channels::WEBCHAT;
+use crate::clock::now_ms;
+use crate::connection::Caller;
 use crate::inbound::{Attachment, AttachmentSource, Inbound, Sender};
 use crate::media_type::kind_of;
-use crate::session::Caller;
 use crate::session_key::{agent_of, canonical};
-use crate::store::{Accepted, Arrival, IngressRow, IngressState, now_ms};
+use crate::store::{Accepted, Arrival, IngressRow, IngressState};
 use serde::Deserialize;
 use serde_json::{Value, json as object};
 use tidegate_protocol::hello::AuthMethod;
@@ -178,12 +179,6 @@ async fn abort(call: Call) -> Reply {
     let abort = AbortRuns { session_key, run_id: params.run_id, reason: "rpc" };
     let outcome = call.gateway.agent.send(abort).await.map_err(|_| restarting())?;
     json(&object!({"ok": true, "aborted": outcome.aborted, "runIds": outcome.run_ids}))
-}
-
-/// The answer while the agent is being restarted.
-pub(super) fn restarting() -> ErrorShape {
-    ErrorShape::unavailable("the agent is restarting; try again")
-        .retry_after(std::time::Duration::from_secs(1))
 }
 
 async fn history(call: Call) -> Reply {

@@ -151,7 +151,7 @@ pub async fn announce_changes(gateway: Gateway) {
     while changes.changed().await.is_ok() {
         let Some(file) = gateway.settings.file() else { return };
         let Ok(snapshot) = tokio::task::spawn_blocking(move || file.read()).await else { return };
-        let event = json!({"path": snapshot.path, "hash": snapshot.hash, "ts": crate::store::now_ms()});
+        let event = json!({"path": snapshot.path, "hash": snapshot.hash, "ts": crate::clock::now_ms()});
         gateway.broadcast("config.changed", &event, Audience::Operators);
     }
 }

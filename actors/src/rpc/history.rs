@@ -1,7 +1,6 @@
 //! A session's messages as clients read them.
 
-use super::call::{Reply, json as text};
-use super::chat::restarting;
+use super::call::{Reply, json as text, restarting};
 use crate::Gateway;
 use crate::session_key::canonical;
 use crate::store::TranscriptRow;

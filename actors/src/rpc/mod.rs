@@ -24,7 +24,6 @@ mod status;
 mod table;
 
 pub use call::{Call, Payload, Reply, json};
-pub(crate) use sessions::session_value;
 pub use status::{Readiness, health, model_configured, readiness};
 pub use table::{Access, Handler, Method, Refused, advertised, dispatch};
 

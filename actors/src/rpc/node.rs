@@ -2,12 +2,12 @@
 
 use super::call::{Call, Reply, json};
 use super::table::Method;
+use crate::clock::now_ms;
 use crate::devices;
 use crate::nodes::{
     ApproveSurface, Courier, DEFAULT_TIMEOUT, ForgetNode, InvokeNode, InvokeOrigin, NodeView, RejectSurface,
     RenameNode, pairing_list,
 };
-use crate::store::now_ms;
 use actix::MailboxError;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;

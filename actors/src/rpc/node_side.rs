@@ -2,9 +2,9 @@
 
 use super::call::{Call, Reply, json};
 use super::table::Method;
+use crate::clock::now_ms;
 use crate::events::Audience;
 use crate::nodes::{Answer, NodeConnection, NodeError, hear};
-use crate::store::now_ms;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};

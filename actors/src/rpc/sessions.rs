@@ -1,14 +1,14 @@
 //! `sessions.*`: the list of conversations, what one looks like, and listening to them.
 
-use super::call::{Call, Reply, json};
-use super::chat::restarting;
+use super::call::{Call, Reply, json, restarting};
 use super::status::first_model;
 use super::table::Method;
 use crate::Gateway;
-use crate::agent::{AbortRuns, AgentLoad, ListRuns};
+use crate::agent::{AbortRuns, AgentLoad, ListRuns, session_value, split_model};
+use crate::clock::now_ms;
 use crate::events::Audience;
 use crate::session_key::{MAIN, canonical, kind_of};
-use crate::store::{SessionRow, now_ms};
+use crate::store::SessionRow;
 use serde::Deserialize;
 use serde_json::{Value, json as object};
 use tidegate_protocol::{ErrorShape, Scope};
@@ -110,71 +110,8 @@ pub(super) fn defaults(gateway: &Gateway) -> Value {
     })
 }
 
-fn split_model(model: Option<&str>) -> (Option<&str>, Option<&str>) {
-    match model.map(|model| model.split_once('/')) {
-        Some(Some((provider, name))) => (Some(provider), Some(name)),
-        _ => (None, model),
-    }
-}
-
 async fn load(gateway: &Gateway) -> AgentLoad {
     gateway.agent.send(ListRuns).await.unwrap_or_default()
-}
-
-/// A session as lists and events show it.
-pub(crate) fn session_value(row: &SessionRow, load: &AgentLoad) -> Value {
-    let running: Vec<&str> =
-        load.running.iter().filter(|(_, key)| *key == row.key).map(|(run_id, _)| run_id.as_str()).collect();
-    let (provider, model) = split_model(row.model.as_deref());
-    let mut value = object!({
-        "key": row.key,
-        "visibility": "shared",
-        "kind": row.chat_type,
-        "classification": classification(row),
-        "agentId": row.agent_id,
-        "isMain": row.key == MAIN,
-        "isBackground": false,
-        "chatType": row.chat_type,
-        "createdAt": row.created_at,
-        "updatedAt": row.updated_at,
-        "lastInteractionAt": row.updated_at,
-        "archived": row.archived,
-        "pinned": false,
-        "unread": false,
-        "sessionId": row.session_id,
-        "abortedLastRun": row.status == "aborted",
-        "status": if running.is_empty() { "done" } else { "running" },
-        "hasActiveRun": !running.is_empty(),
-        "activeRunIds": running,
-        "inputTokens": row.input_tokens,
-        "outputTokens": row.output_tokens,
-        "totalTokens": row.total_tokens,
-        "totalTokensFresh": row.total_tokens > 0,
-        "modelProvider": provider,
-        "model": model,
-        "thinkingLevels": [{"id": "off", "label": "off"}],
-        "thinkingOptions": ["off"],
-        "thinkingDefault": "off",
-        "snapshotAt": now_ms(),
-    });
-    let optional = [
-        ("displayName", row.title.clone().map(Value::from)),
-        ("label", row.title.clone().map(Value::from)),
-        ("channel", row.channel.clone().map(Value::from)),
-        ("startedAt", row.started_at.map(Value::from)),
-        ("endedAt", row.ended_at.map(Value::from)),
-        ("lastRunId", row.last_run_id.clone().map(Value::from)),
-    ];
-    for (key, field) in optional {
-        if let Some(field) = field {
-            value[key] = field;
-        }
-    }
-    value
-}
-
-fn classification(row: &SessionRow) -> &str {
-    if row.key == MAIN { "main" } else { &row.chat_type }
 }
 
 /// The row of a key, also of one that has not spoken yet.

@@ -3,9 +3,9 @@
 use super::call::{Call, Payload, Reply, json};
 use super::table::Method;
 use crate::agent::providers::catalog::{Catalog, process_env};
-use crate::session::presence;
+use crate::clock::now_ms;
+use crate::connection::presence;
 use crate::settings::Settings;
-use crate::store::now_ms;
 use crate::{Gateway, VERSION};
 use serde_json::{Map, Value, json as object};
 use std::time::Instant;

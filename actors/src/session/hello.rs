@@ -1,7 +1,6 @@
 //! The answer to a `connect` that was let in.
 
-use super::Caller;
-use super::presence::presence;
+use crate::connection::{Caller, presence};
 use crate::{Gateway, VERSION, rpc};
 use serde_json::json;
 use tidegate_protocol::Scope;

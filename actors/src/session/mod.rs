@@ -1,18 +1,9 @@
-//! Connections: the way out to a socket, who is on it, and the session that speaks the protocol.
+//! Sessions: each speaks the protocol on one connection, from the challenge to the close.
 
-mod caller;
-mod connections;
+mod handshake;
 mod hello;
-mod limit;
 mod open;
-mod outbound;
-mod presence;
 #[allow(clippy::module_inception)]
 mod session;
 
-pub use caller::Caller;
-pub use connections::{Connection, Connections, Registration, Subscriptions};
-pub use limit::FrameLimit;
-pub use outbound::{Full, KillSwitch, Outbound, Outgoing, Outgoings};
-pub use presence::{host_name, presence};
 pub use session::{FromSocket, Session};

@@ -1,8 +1,7 @@
 //! A connection that said hello: its registration, its requests, and what its end means for others.
 
-use super::presence::presence;
-use super::{Caller, Registration};
 use crate::Gateway;
+use crate::connection::{Caller, Registration, presence};
 use crate::devices::CodeDelivered;
 use crate::events::{Audience, Broadcast};
 use crate::nodes::{self, NodeDeclaration};

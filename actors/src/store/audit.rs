@@ -1,13 +1,32 @@
 //! `audit_access`: connects that were refused.
 
-use super::{Store, StoreError, now_ms};
-use crate::audit::{Refused, Tally};
+use super::{Store, StoreError};
+use crate::clock::now_ms;
 use rusqlite::{Connection, params};
 
 /// A row is kept for so long.
 const KEEP_MS: i64 = 30 * 24 * 3600 * 1000;
 /// Rows kept; beyond them the oldest go.
 const MOST_ROWS: i64 = 10_000;
+
+/// A kind of refused try.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Refused {
+    /// The client's address; of an IPv6 address the /64.
+    pub address: String,
+    pub client: String,
+    pub role: String,
+    /// `details.code` of the refusal.
+    pub code: String,
+}
+
+/// How often and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tally {
+    pub first_at: i64,
+    pub last_at: i64,
+    pub tries: i64,
+}
 
 /// A stored row.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! `channel_requests` and `channel_allowed`: strangers who may write, and those who would like to.
 
 use super::outbox::{NewOutbound, enqueue};
-use super::{Store, StoreError, now_ms};
+use super::{Store, StoreError};
+use crate::clock::now_ms;
 use crate::inbound::{ChatKind, OutboundMessage, Route};
 use crate::randomness;
 use rusqlite::{Connection, OptionalExtension, Row, params};

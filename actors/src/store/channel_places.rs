@@ -1,6 +1,7 @@
 //! `channel_drafts` and `channel_moves`: what a channel must know again after a restart.
 
-use super::{Store, StoreError, now_ms};
+use super::{Store, StoreError};
+use crate::clock::now_ms;
 use rusqlite::{OptionalExtension, params};
 
 /// Drafts of runs that ended without an answer go after this long.

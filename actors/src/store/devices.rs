@@ -1,8 +1,9 @@
 //! `devices`, `device_tokens`, `device_requests`, `setup_codes`.
 
-use super::{Store, StoreError, now_ms};
-use crate::auth::SecretDigest;
-use crate::devices::{Change, DeviceBook, DeviceRecord, PairingRequest, SetupCode, TokenRecord, Used};
+use super::{Store, StoreError};
+use crate::clock::now_ms;
+use crate::pairings::{Change, DeviceBook, DeviceRecord, PairingRequest, SetupCode, TokenRecord, Used};
+use crate::secret::SecretDigest;
 use rusqlite::{Connection, Row, params};
 use serde::de::DeserializeOwned;
 use tidegate_protocol::Role;

@@ -1,6 +1,7 @@
 //! `ingress` and `offsets`: what people wrote, stored before anyone is told.
 
-use super::{Store, StoreError, now_ms};
+use super::{Store, StoreError};
+use crate::clock::now_ms;
 use crate::inbound::{Inbound, RunOutcome};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 

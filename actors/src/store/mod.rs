@@ -14,7 +14,7 @@ mod sessions;
 mod thread;
 mod transcript;
 
-pub use audit::AuditRow;
+pub use audit::{AuditRow, Refused, Tally};
 pub use channel_pairing::{
     AllowedSender, PAIRING_TTL_MS, PENDING_PER_ACCOUNT, PairingAsked, PairingName, PairingRequest, Stranger,
 };
@@ -27,6 +27,7 @@ pub use outbox::{Claimed, DeliveryState, NewOutbound, OutboxRow, Progress, answe
 pub use sessions::{SessionRow, SessionUpdate};
 pub use transcript::{NewMessage, RunEnd, TranscriptRow};
 
+use crate::clock::now_ms;
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -208,12 +209,6 @@ impl Drop for TemporaryFolder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
-}
-
-/// Milliseconds since the epoch: how every table tells time.
-pub fn now_ms() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

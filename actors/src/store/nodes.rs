@@ -1,8 +1,9 @@
 //! `nodes` and `node_requests`: who may come in as a node and with which commands; and, in `idempotency`,
 //! which calls the agent already sent to a node.
 
-use super::{Store, StoreError, now_ms};
-use crate::nodes::{NodeRecord, SurfaceRequest};
+use super::{Store, StoreError};
+use crate::clock::now_ms;
+use crate::pairings::{NodeRecord, SurfaceRequest};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 /// The rows of `idempotency` that belong to calls of nodes.
@@ -286,7 +287,7 @@ fn read_request(row: &Row<'_>) -> Result<SurfaceRequest, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nodes::Surface;
+    use crate::pairings::Surface;
 
     fn node(id: &str) -> NodeRecord {
         NodeRecord {

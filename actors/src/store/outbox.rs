@@ -1,9 +1,14 @@
 //! `outbox`: answers, stored before they are sent.
 
-use super::{Store, StoreError, now_ms};
+mod row;
+
+pub use row::{OutboxRow, Progress, answer_key};
+
+use super::{Store, StoreError};
+use crate::clock::now_ms;
 use crate::inbound::{OutboundMessage, Route};
-use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde::{Deserialize, Serialize};
+use row::{COLUMNS, parse, raw};
+use rusqlite::{Connection, OptionalExtension, params};
 
 /// How long an answer is worth sending.
 const EXPIRES_AFTER_MS: i64 = 24 * 3600 * 1000;
@@ -45,45 +50,6 @@ pub fn enqueue(db: &Connection, outbound: &NewOutbound) -> Result<bool, StoreErr
     Ok(stored == 1)
 }
 
-/// An answer to deliver.
-#[derive(Debug, Clone)]
-pub struct OutboxRow {
-    pub id: i64,
-    pub key: String,
-    pub chat: String,
-    pub thread: Option<String>,
-    pub run_id: Option<String>,
-    pub message: OutboundMessage,
-    pub progress: Progress,
-    /// How often it was tried, this time included.
-    pub attempts: u32,
-    pub expires_at: i64,
-}
-
-impl OutboxRow {
-    /// Whether this is the run's own answer, rather than something it sent along the way.
-    pub fn is_answer(&self) -> bool {
-        self.run_id.as_deref().is_some_and(|run_id| self.key == answer_key(run_id))
-    }
-}
-
-/// The key of a run's own answer: a run has one, however often it is played.
-pub fn answer_key(run_id: &str) -> String {
-    format!("run:{run_id}")
-}
-
-/// How far a delivery has come: an answer may take several messages.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct Progress {
-    /// Parts that are delivered.
-    pub parts: usize,
-    /// What the channel calls the messages sent so far.
-    pub message_ids: Vec<String>,
-    /// The process ended while the next part was on its way: the chat may have it.
-    pub repeated: bool,
-}
-
 /// What is due at an account.
 #[derive(Debug, Default)]
 pub struct Claimed {
@@ -104,7 +70,6 @@ pub struct DeliveryState {
     pub last_error: Option<String>,
 }
 
-const COLUMNS: &str = "id, key, chat, thread, run_id, body, progress, attempts, expires_at";
 const HEADS: &str = "FROM outbox AS o WHERE channel = ?1 AND account = ?2 AND state = 'pending'
      AND NOT EXISTS (SELECT 1 FROM outbox AS p WHERE p.channel = ?1 AND p.account = ?2 AND p.chat = o.chat
                      AND p.id < o.id AND p.state IN ('pending', 'sending'))";
@@ -314,44 +279,6 @@ fn save(db: &Connection, id: i64, progress: &Progress) -> Result<(), StoreError>
     db.prepare_cached("UPDATE outbox SET progress = ?2 WHERE id = ?1")?
         .execute(params![id, serde_json::to_string(progress)?])?;
     Ok(())
-}
-
-fn parse(progress: Option<String>) -> Result<Progress, StoreError> {
-    Ok(progress.map(|text| serde_json::from_str(&text)).transpose()?.unwrap_or_default())
-}
-
-struct RawRow {
-    row: OutboxRow,
-    body: String,
-    progress: Option<String>,
-}
-
-fn raw(row: &Row<'_>) -> rusqlite::Result<RawRow> {
-    Ok(RawRow {
-        body: row.get(5)?,
-        progress: row.get(6)?,
-        row: OutboxRow {
-            id: row.get(0)?,
-            key: row.get(1)?,
-            chat: row.get(2)?,
-            thread: row.get(3)?,
-            run_id: row.get(4)?,
-            message: OutboundMessage::default(),
-            progress: Progress::default(),
-            attempts: row.get(7)?,
-            expires_at: row.get(8)?,
-        },
-    })
-}
-
-impl RawRow {
-    fn finish(self) -> Result<OutboxRow, StoreError> {
-        Ok(OutboxRow {
-            message: serde_json::from_str(&self.body)?,
-            progress: parse(self.progress)?,
-            ..self.row
-        })
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `sessions`: one row a conversation.
 
-use super::{Store, StoreError, now_ms};
+use super::{Store, StoreError};
+use crate::clock::now_ms;
 use crate::inbound::{ChatKind, Inbound, Route};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 

@@ -3,7 +3,8 @@
 use super::ingress::settle;
 use super::outbox::{NewOutbound, enqueue};
 use super::sessions::{SessionUpdate, apply_update};
-use super::{Store, StoreError, now_ms};
+use super::{Store, StoreError};
+use crate::clock::now_ms;
 use crate::inbound::RunOutcome;
 use rusqlite::{Connection, Row, params};
 use serde_json::Value;

@@ -4,7 +4,6 @@ use super::back_off::BackOff;
 use super::exit::Exit;
 use super::messages::{Probe, Shutdown};
 use super::slot::{Slot, short_type_name};
-use super::supervisor::Supervisor;
 use super::tree::{Alive, TreeView, WaitingCount};
 use super::watch::{Ask, Life, Report, Watched, stop_context};
 use actix::{Actor, ArbiterHandle, AsyncContext, Context, Handler, MailboxError};
@@ -114,6 +113,13 @@ impl<A: Actor<Context = Context<A>>> ChildSpec<A> {
         Self::from_make(name.into(), make).restart(Restart::Temporary)
     }
 
+    /// A child that is given its place in the tree, and that may stop for as long as its own children need.
+    pub(super) fn branch(name: String, make: impl Fn(TreeView) -> A + Send + Sync + 'static) -> Self {
+        let mut spec = Self::from_make(name, Make::Often(Arc::new(make)));
+        spec.rules.shutdown = None;
+        spec
+    }
+
     fn from_make(name: String, make: Make<A>) -> Self {
         let rules = Rules {
             restart: Restart::Permanent,
@@ -182,19 +188,6 @@ fn probe<A: Actor<Context = Context<A>> + Handler<Probe>>(
         let slot = slot.clone();
         Box::pin(async move { slot.send(Probe).await })
     })
-}
-
-impl ChildSpec<Supervisor> {
-    /// A supervisor is a child as any other. `furnish` gets an empty one and gives it rules and children.
-    pub fn supervisor(
-        name: impl Into<String>,
-        furnish: impl Fn(Supervisor) -> Supervisor + Send + Sync + 'static,
-    ) -> Self {
-        let make = Make::Often(Arc::new(move |view: TreeView| furnish(Supervisor::new(&view))));
-        let mut spec = Self::from_make(name.into(), make).drains();
-        spec.rules.shutdown = None;
-        spec
-    }
 }
 
 impl<A: Actor<Context = Context<A>>> From<ChildSpec<A>> for AnyChild {

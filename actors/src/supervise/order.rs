@@ -6,7 +6,7 @@
 use super::child::{Liveness, Restart};
 use super::exit::Exit;
 use super::member::{Goal, Member, Running};
-use super::messages::ChildEnded;
+use super::requests::ChildEnded;
 use super::supervisor::{Ending, Strategy, Supervisor};
 use super::tree::ChildState;
 use actix::{ActorContext, ActorFutureExt, AsyncContext, Context, SpawnHandle, fut};

@@ -1,12 +1,11 @@
 //! The actor that keeps children: how it is set up, and what it can be asked.
 
-use super::child::AnyChild;
+use super::child::{AnyChild, ChildSpec};
 use super::exit::Exit;
 use super::intensity::Intensity;
 use super::member::{Goal, Member};
-use super::messages::{
-    AdoptChild, ChildEnded, ListChildren, Shutdown, StartChild, StartError, StopAll, StopChild,
-};
+use super::messages::Shutdown;
+use super::requests::{AdoptChild, ChildEnded, ListChildren, StartChild, StartError, StopAll, StopChild};
 use super::tree::TreeView;
 use super::watch::{Watched, watch_with};
 use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, ResponseFuture};
@@ -57,6 +56,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Room for the reports of many children that end at once.
 const MAILBOX: usize = 1024;
+
+impl ChildSpec<Supervisor> {
+    /// A supervisor is a child as any other. `furnish` gets an empty one and gives it rules and children.
+    pub fn supervisor(
+        name: impl Into<String>,
+        furnish: impl Fn(Supervisor) -> Supervisor + Send + Sync + 'static,
+    ) -> Self {
+        Self::branch(name.into(), move |view| furnish(Supervisor::new(&view))).drains()
+    }
+}
 
 impl Supervisor {
     /// Without children yet. What it does shows below `view`.

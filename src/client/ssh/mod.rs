@@ -3,10 +3,12 @@
 mod complaint;
 mod error;
 mod keeper;
+mod options;
 mod target;
 mod tunnel;
 
 pub use error::SshError;
 pub use keeper::Keeper;
+pub use options::{HostKeys, TunnelOptions};
 pub use target::SshTarget;
-pub use tunnel::{HostKeys, Tunnel, TunnelOptions};
+pub use tunnel::Tunnel;

@@ -1,6 +1,6 @@
 //! One `ssh -N -L`: from its start until it ends.
 
-use std::{io, net::Ipv4Addr, path::PathBuf, process::Stdio, time::Duration};
+use std::{io, net::Ipv4Addr, process::Stdio, time::Duration};
 
 use tidegate_actors::ssh::{ALONE, Leader, STRICT};
 use tokio::{
@@ -11,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{SshError, SshTarget, complaint::Complaints};
+use super::{HostKeys, SshError, TunnelOptions, complaint::Complaints};
 
 /// From the start of `ssh` until the tunnel stands.
 const UP_WITHIN: Duration = Duration::from_secs(40);
@@ -30,29 +30,6 @@ const SECRETS: [&str; 4] = [
     "OPENCLAW_GATEWAY_TOKEN",
     "OPENCLAW_GATEWAY_PASSWORD",
 ];
-
-/// Which host keys to believe: `gateway.remote.sshHostKeyPolicy`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum HostKeys {
-    /// Those in `known_hosts`, whatever the ssh config says.
-    #[default]
-    Strict,
-    /// Those that the user's ssh config has `ssh` believe.
-    OpenSsh,
-}
-
-/// What to open.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TunnelOptions {
-    pub target: SshTarget,
-    /// A private key's file; unset leaves the choice to `ssh`.
-    pub identity: Option<PathBuf>,
-    pub host_keys: HostKeys,
-    /// The gateway's port on the far side.
-    pub remote_port: u16,
-    /// Where the tunnel starts on this machine; unset takes any free port.
-    pub local_port: Option<u16>,
-}
 
 /// A tunnel that stands, or stood. It ends when this is dropped, and when this process is gone.
 #[derive(Debug)]

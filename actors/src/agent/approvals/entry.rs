@@ -1,8 +1,8 @@
 //! A question as clients see it.
 
 use super::{Question, Verdict};
+use crate::clock::now_ms;
 use crate::nodes::{display_argv, shell_text};
-use crate::store::now_ms;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 

@@ -1,6 +1,8 @@
 //! Which models there are and which one is asked: from the settings, the environment, and a local Ollama.
 
-use super::{Account, Anthropic, OpenAi, Patience, Provider, ollama::base_from_host};
+pub use super::candidate::{Api, Candidate};
+use super::known::{KNOWN, Known};
+use super::{Account, Patience, ollama::base_from_host};
 use crate::settings::models::{ModelApi, ModelSettings, ProviderSettings};
 use crate::settings::{Secret, Settings};
 use std::time::Duration;
@@ -18,102 +20,6 @@ const DEFAULT_CONTEXT: u64 = 128_000;
 const DEFAULT_MAX_TOKENS: u32 = 8192;
 /// A local server's context is small unless its owner says otherwise.
 const DEFAULT_LOCAL_CONTEXT: u64 = 32_768;
-
-/// A provider that needs no configuration besides its key.
-struct Known {
-    id: &'static str,
-    api: Api,
-    base_url: &'static str,
-    base_env: Option<&'static str>,
-    key_env: Option<&'static str>,
-    /// Asked when the key is all there is.
-    model: Option<&'static str>,
-}
-
-const KNOWN: &[Known] = &[
-    Known {
-        id: "anthropic",
-        api: Api::Anthropic,
-        base_url: "https://api.anthropic.com",
-        base_env: Some("ANTHROPIC_BASE_URL"),
-        key_env: Some("ANTHROPIC_API_KEY"),
-        model: Some("claude-sonnet-4-5"),
-    },
-    Known {
-        id: "openai",
-        api: Api::OpenAi,
-        base_url: "https://api.openai.com/v1",
-        base_env: Some("OPENAI_BASE_URL"),
-        key_env: Some("OPENAI_API_KEY"),
-        model: Some("gpt-5"),
-    },
-    Known {
-        id: "openrouter",
-        api: Api::OpenAi,
-        base_url: "https://openrouter.ai/api/v1",
-        base_env: Some("OPENROUTER_BASE_URL"),
-        key_env: Some("OPENROUTER_API_KEY"),
-        model: Some("openrouter/auto"),
-    },
-    known("groq", "https://api.groq.com/openai/v1", Some("GROQ_API_KEY")),
-    known("mistral", "https://api.mistral.ai/v1", Some("MISTRAL_API_KEY")),
-    known("deepseek", "https://api.deepseek.com/v1", Some("DEEPSEEK_API_KEY")),
-    known("xai", "https://api.x.ai/v1", Some("XAI_API_KEY")),
-    known("google", "https://generativelanguage.googleapis.com/v1beta/openai", Some("GEMINI_API_KEY")),
-    known("lmstudio", "http://127.0.0.1:1234/v1", None),
-    known("vllm", "http://127.0.0.1:8000/v1", Some("VLLM_API_KEY")),
-    known("llamacpp", "http://127.0.0.1:8080/v1", None),
-    known("ollama", "http://127.0.0.1:11434/v1", None),
-];
-
-const fn known(id: &'static str, base_url: &'static str, key_env: Option<&'static str>) -> Known {
-    Known { id, api: Api::OpenAi, base_url, base_env: None, key_env, model: None }
-}
-
-/// A wire format that we speak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Api {
-    Anthropic,
-    OpenAi,
-}
-
-/// A model that can be asked.
-#[derive(Debug, Clone)]
-pub struct Candidate {
-    pub account: Account,
-    /// The model's name at its provider.
-    pub model: String,
-    pub api: Api,
-    pub context_tokens: u64,
-    pub max_tokens: u32,
-    /// False only when the settings say that the model takes no pictures.
-    pub sees_images: bool,
-    /// Whether it takes PDFs.
-    pub reads_documents: bool,
-    /// Types of sound that it takes.
-    pub hears: &'static [&'static str],
-    pub patience: Patience,
-}
-
-impl Candidate {
-    /// `provider/model`.
-    pub fn name(&self) -> String {
-        format!("{}/{}", self.account.provider, self.model)
-    }
-
-    /// Whether it takes a file of this type.
-    pub fn takes(&self, mime: &str) -> bool {
-        self.hears.contains(&mime) || (self.reads_documents && mime == "application/pdf")
-    }
-
-    /// The way to ask it.
-    pub fn provider(&self) -> Box<dyn Provider> {
-        match self.api {
-            Api::Anthropic => Box::new(Anthropic::new(self.account.clone(), self.patience)),
-            Api::OpenAi => Box::new(OpenAi::new(self.account.clone(), self.patience)),
-        }
-    }
-}
 
 /// Why no model can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

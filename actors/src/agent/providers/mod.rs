@@ -3,9 +3,11 @@
 mod account;
 mod anthropic;
 mod assemble;
+mod candidate;
 pub mod catalog;
 mod error;
 mod http;
+mod known;
 pub mod model;
 mod ollama;
 mod openai;

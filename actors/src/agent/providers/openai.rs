@@ -2,6 +2,7 @@
 
 mod request;
 mod stream;
+mod think;
 
 use super::error::{ModelError, ModelErrorKind};
 use super::http::{Endpoint, Flow, Patience, post_stream};

@@ -3,8 +3,9 @@
 use super::{Ended, Run, own_words};
 use crate::agent::media::StoredMedia;
 use crate::agent::providers::model::{AssistantMessage, Block, ChatMessage, StopReason, Usage, text_of};
+use crate::clock::now_ms;
 use crate::inbound::{OutboundMedia, OutboundMessage, RunOutcome};
-use crate::store::{NewMessage, NewOutbound, RunEnd, SessionUpdate, StoreError, TranscriptRow, now_ms};
+use crate::store::{NewMessage, NewOutbound, RunEnd, SessionUpdate, StoreError, TranscriptRow};
 use serde_json::json;
 
 /// Rows of a session that may belong to one run.

@@ -12,7 +12,8 @@ use crate::agent::providers::model::{
 };
 use crate::agent::providers::{ModelError, TurnFailure, TurnObserver, complete};
 use crate::agent::tools::{self, Toolbox};
-use crate::store::{StoreError, TranscriptRow, now_ms};
+use crate::clock::now_ms;
+use crate::store::{StoreError, TranscriptRow};
 use serde_json::{Map, Value, json};
 use std::time::{Duration, Instant};
 

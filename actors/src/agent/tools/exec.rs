@@ -4,9 +4,10 @@
 use super::{Arguments, Outcome, ToolError, ToolOutcome, Toolbox, required, text};
 use crate::agent::approvals::{Asker, Decision, EXPIRES_AFTER, Question, Verdict, Waiting};
 use crate::agent::doors::NodeFailure;
+use crate::clock::now_ms;
 use crate::inbound::OutboundMessage;
 use crate::settings::tools::{ExecAsk, ExecHost, ExecSecurity};
-use crate::store::{NewOutbound, enqueue, now_ms};
+use crate::store::{NewOutbound, enqueue};
 use serde_json::{Value, json};
 use std::time::Duration;
 

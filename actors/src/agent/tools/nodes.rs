@@ -6,9 +6,9 @@ use super::{Arguments, Outcome, ToolError, ToolOutcome, Toolbox, exec, node_name
 use crate::agent::clock::span;
 use crate::agent::media::{StoredMedia, picture_mime};
 use crate::agent::providers::model::Block;
+use crate::clock::now_ms;
 use crate::inbound::MediaKind;
 use crate::media_type;
-use crate::store::now_ms;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use requests::{Request, for_linux, requests};

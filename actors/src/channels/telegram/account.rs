@@ -8,10 +8,11 @@ use crate::channels::{
     AskAccount, ChannelError, ChannelHandle, ChannelRequest, FetchError, FetchMedia, FetchedMedia,
     FlushOutbox, RunProgress, TELEGRAM,
 };
+use crate::clock::now_ms;
 use crate::gateway::Gateway;
 use crate::settings::Secret;
 use crate::settings::telegram::TelegramAccount;
-use crate::store::{Claimed, now_ms};
+use crate::store::Claimed;
 use crate::supervise::Shutdown;
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, SpawnHandle,

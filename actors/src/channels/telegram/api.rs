@@ -6,8 +6,8 @@
 use crate::settings::Secret;
 use reqwest::multipart::Form;
 use reqwest::{Client, RequestBuilder, StatusCode, Url};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -31,6 +31,12 @@ struct Inner {
     proxy: Option<String>,
     /// Built when first needed, by the arbiter that uses it, and again when the network looks dead.
     client: Mutex<Option<Client>>,
+}
+
+/// What Telegram says of a message it took.
+#[derive(Debug, Deserialize)]
+pub(super) struct SentMessage {
+    pub(super) message_id: i64,
 }
 
 /// Why a call did not succeed.

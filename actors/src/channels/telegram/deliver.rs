@@ -7,7 +7,7 @@
 //! when the process was killed is sent again and says so: perhaps the request never left, and an answer that may
 //! come twice is better than one that may not come at all.
 
-use super::api::ApiError;
+use super::api::{ApiError, SentMessage};
 use super::formatted::{Formatted, Style};
 use super::incoming::GENERAL_TOPIC;
 use super::line::{Line, Timing, chat_id};
@@ -15,11 +15,11 @@ use super::markdown;
 use super::media;
 use super::split::{MAX_MESSAGE_UNITS, split};
 use crate::channels::TELEGRAM;
+use crate::clock::now_ms;
 use crate::events::Audience;
 use crate::inbound::{OutboundMedia, OutboundMessage};
 use crate::settings::telegram::{ReplyToMode, Streaming};
-use crate::store::{OutboxRow, StoreError, now_ms};
-use serde::Deserialize;
+use crate::store::{OutboxRow, StoreError};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tidegate_protocol::Scope;
@@ -27,12 +27,6 @@ use tokio::time::sleep;
 
 /// Said before what a chat may have already, when the process ended while it was on its way.
 const REPEATED: &str = "↻ Sent again after a restart; you may have this already.\n\n";
-
-/// What Telegram says of a message it took.
-#[derive(Debug, Deserialize)]
-pub(super) struct SentMessage {
-    pub(super) message_id: i64,
-}
 
 /// One message of an answer.
 #[derive(Debug, Clone, PartialEq)]

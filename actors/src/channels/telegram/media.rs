@@ -1,7 +1,6 @@
 //! Files in both directions, streamed: none is ever whole in memory.
 
-use super::api::ApiError;
-use super::deliver::SentMessage;
+use super::api::{ApiError, SentMessage};
 use super::formatted::Formatted;
 use super::line::Line;
 use super::split::{MAX_CAPTION_UNITS, split};

@@ -3,7 +3,7 @@
 //! | file | what it does |
 //! | --- | --- |
 //! | [`account`] | the actor: starts the poll, sends what is due, stops in order |
-//! | [`poll`], [`incoming`], [`albums`], [`admit`] | what people write: fetched, read, put together, judged, stored |
+//! | [`poll`], [`incoming`], [`albums`], [`admit`], [`turn`] | what people write: fetched, read, put together, judged, stored |
 //! | [`deliver`], [`media`] | answers: sent, tried again, set aside |
 //! | [`preview`], [`ack`] | what is shown while a run works |
 //! | [`markdown`], [`formatted`], [`split`] | a model's Markdown as Telegram's HTML, in pieces |
@@ -11,11 +11,13 @@
 
 mod account;
 mod ack;
+mod addressed;
 mod admit;
 mod albums;
 mod api;
 mod deliver;
 pub mod formatted;
+mod house;
 mod incoming;
 mod line;
 pub mod markdown;
@@ -23,11 +25,13 @@ mod media;
 mod menu;
 mod poll;
 mod preview;
+mod sender;
 pub mod split;
+mod turn;
 pub(crate) mod welcome;
 
-pub(crate) use admit::number as sender_number;
 pub use line::{Arrived, Timing};
+pub(crate) use sender::number as sender_number;
 
 use crate::channels::ChannelHandle;
 use crate::gateway::Gateway;

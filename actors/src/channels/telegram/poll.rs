@@ -1,15 +1,17 @@
 //! Long polling: one request after another, each acknowledged only when what it brought is stored.
 
-use super::admit::{BotIdentity, House, Verdict};
+use super::admit::Verdict;
 use super::albums::{self, Albums};
 use super::api::ApiError;
+use super::house::{BotIdentity, House};
 use super::incoming::{self, ChatMessage, Incoming};
 use super::line::{Line, Timing};
 use super::{ack, menu, welcome};
 use crate::channels::{Lifecycle, TELEGRAM};
+use crate::clock::now_ms;
 use crate::inbound::Inbound;
 use crate::settings::Settings;
-use crate::store::{Accepted, Arrival, Offset, PairingAsked, StoreError, Stranger, now_ms};
+use crate::store::{Accepted, Arrival, Offset, PairingAsked, StoreError, Stranger};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 //! A preview is only a picture. Nothing waits for it, and whatever goes wrong with it goes wrong alone. The
 //! answer itself comes through the outbox, which takes the preview's message over.
 
+use super::api::SentMessage;
 use super::formatted::{Formatted, Style};
 use super::incoming::GENERAL_TOPIC;
 use super::line::Line;
@@ -276,7 +277,7 @@ async fn send(line: &Line, preview: &Preview, html: &str) -> Result<i64, super::
     if let Some(reply) = preview.route.reply_to.as_deref().and_then(|id| id.parse::<i64>().ok()) {
         params["reply_parameters"] = json!({"message_id": reply, "allow_sending_without_reply": true});
     }
-    let sent: super::deliver::SentMessage = line.call("sendMessage", &params).await?;
+    let sent: SentMessage = line.call("sendMessage", &params).await?;
     let (run_id, chat) = (&preview.run_id, &preview.route.chat);
     let saved = line.gateway.store.save_draft(TELEGRAM, &line.name, run_id, chat, sent.message_id).await;
     if let Err(error) = saved {

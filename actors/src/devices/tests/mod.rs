@@ -8,7 +8,7 @@ mod table;
 use super::proof::{Identity, ProbeError};
 use super::*;
 use crate::auth::{AuthPolicy, RequestHead, classify};
-use crate::session::{Caller, Outbound, Outgoing, Outgoings, Registration};
+use crate::connection::{Caller, Outbound, Outgoing, Outgoings, Registration, Ticket};
 use crate::settings::{SettingsHandle, StatePaths};
 use crate::store::Store;
 use actix::Addr;

@@ -1,6 +1,7 @@
 //! Requests, approvals and tokens over time.
 
 use super::*;
+use crate::pairings::REQUEST_LIFETIME_MS;
 
 fn asks(door: &Door) -> Visit {
     assert!(!door.gateway.settings.get().gateway.nodes.pairing.auto_approve_local);

@@ -1,7 +1,7 @@
 //! Setup codes, and keys that are read on a node's own machine.
 
 use super::*;
-use crate::devices::setup_code::MAX_CODES;
+use crate::pairings::{MAX_CODES, Seed};
 use std::time::Duration;
 use tidegate_protocol::setup_code::Access;
 

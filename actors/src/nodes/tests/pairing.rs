@@ -1,6 +1,7 @@
 //! Nodes that come, wait, are let in and leave.
 
 use super::*;
+use crate::pairings::ApprovalState;
 
 #[actix::test]
 async fn nothing_runs_before_approval_and_a_wider_surface_needs_another_one() {

@@ -1,8 +1,8 @@
 //! What is announced: a name, a port, hints, and the addresses where it is true.
 
 use crate::auth::is_tailnet;
+use crate::connection::host_name;
 use crate::remote::Whereabouts;
-use crate::session::host_name;
 use crate::settings::GatewaySettings;
 use crate::settings::Settings;
 use crate::settings::discovery::{MdnsMode, MdnsSettings};

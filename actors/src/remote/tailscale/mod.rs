@@ -13,7 +13,8 @@ pub use claim::ClaimError;
 pub use claimant::{Claimant, claimant};
 pub use daemon::DaemonError;
 
-use crate::auth::tailnet::{Route, Sender};
+use crate::auth::person::Sender;
+use crate::auth::tailnet::Route;
 use crate::auth::{AuthPolicy, Peer, PeerClass};
 use crate::settings::gateway::{TailscaleMode, TailscaleSettings};
 use daemon::Daemon;

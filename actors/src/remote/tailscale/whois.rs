@@ -1,7 +1,7 @@
 //! Whose an address is, remembered for a moment.
 
 use super::daemon::Daemon;
-use crate::auth::tailnet::TailnetUser;
+use crate::auth::person::TailnetUser;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};

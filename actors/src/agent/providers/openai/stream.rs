@@ -1,5 +1,6 @@
 //! Chunks of a Chat Completions stream, with the liberties that the various servers take.
 
+use super::think::ThinkTag;
 use crate::agent::providers::error::{ModelError, ModelErrorKind, message_in};
 use crate::agent::providers::http::Flow;
 use crate::agent::providers::model::{ModelEvent, StopReason, Usage};
@@ -22,17 +23,6 @@ struct Call {
     /// The server's index, if it gave one.
     index: Option<u64>,
     id: String,
-}
-
-/// Reasoning that a model writes into its text, between `<think>` and `</think>` at the very beginning.
-#[derive(Debug, Default)]
-enum ThinkTag {
-    /// Not decided yet: what came so far may be the beginning of the tag.
-    #[default]
-    Unknown,
-    Held(String),
-    Inside(String),
-    Outside,
 }
 
 #[derive(Debug, Deserialize)]
@@ -134,7 +124,7 @@ impl Decoder {
     pub(super) fn end_of_stream(&mut self, out: &mut dyn FnMut(ModelEvent)) -> bool {
         let Some(stop) = self.stop else { return false };
         if !std::mem::replace(&mut self.finished, true) {
-            self.release_tag(out);
+            self.tag.finish(out);
             for index in 0..self.calls.len() {
                 out(ModelEvent::ToolCallEnd { index });
             }
@@ -150,7 +140,7 @@ impl Decoder {
         let content = delta.content.as_ref().map(content_text).unwrap_or_default();
         for text in [content, delta.refusal.unwrap_or_default()] {
             if !text.is_empty() {
-                self.text(text, out);
+                self.tag.push(text, out);
             }
         }
         for call in delta.tool_calls.into_iter().flatten() {
@@ -165,7 +155,7 @@ impl Decoder {
         let index = match self.known_call(call.index, id.as_deref(), name.is_some()) {
             Some(index) => index,
             None => {
-                self.release_tag(out);
+                self.tag.finish(out);
                 let index = self.calls.len();
                 let id = id.unwrap_or_else(|| format!("call_{}", uuid::Uuid::new_v4().simple()));
                 self.calls.push(Call { index: call.index, id: id.clone() });
@@ -208,65 +198,6 @@ impl Decoder {
             _ => StopReason::Stop,
         })
     }
-
-    fn text(&mut self, text: String, out: &mut dyn FnMut(ModelEvent)) {
-        const OPEN: &str = "<think>";
-        const CLOSE: &str = "</think>";
-        match std::mem::take(&mut self.tag) {
-            ThinkTag::Outside => {
-                self.tag = ThinkTag::Outside;
-                out(ModelEvent::TextDelta(text));
-            }
-            ThinkTag::Inside(held) => {
-                let all = held + &text;
-                if let Some(at) = all.find(CLOSE) {
-                    self.tag = ThinkTag::Outside;
-                    emit(ModelEvent::ThinkingDelta, &all[..at], out);
-                    emit(ModelEvent::TextDelta, all[at + CLOSE.len()..].trim_start(), out);
-                } else {
-                    let keep = partial_tail(&all, CLOSE);
-                    emit(ModelEvent::ThinkingDelta, &all[..all.len() - keep], out);
-                    self.tag = ThinkTag::Inside(all[all.len() - keep..].to_owned());
-                }
-            }
-            before @ (ThinkTag::Unknown | ThinkTag::Held(_)) => {
-                let all = if let ThinkTag::Held(held) = before { held + &text } else { text };
-                let begun = all.trim_start();
-                if let Some(rest) = begun.strip_prefix(OPEN) {
-                    self.tag = ThinkTag::Inside(String::new());
-                    let rest = rest.to_owned();
-                    if !rest.is_empty() {
-                        self.text(rest, out);
-                    }
-                } else if OPEN.starts_with(begun) {
-                    self.tag = ThinkTag::Held(all);
-                } else {
-                    self.tag = ThinkTag::Outside;
-                    out(ModelEvent::TextDelta(all));
-                }
-            }
-        }
-    }
-
-    /// Lets go of what was held back for a tag that never came.
-    fn release_tag(&mut self, out: &mut dyn FnMut(ModelEvent)) {
-        match std::mem::replace(&mut self.tag, ThinkTag::Outside) {
-            ThinkTag::Held(text) => emit(ModelEvent::TextDelta, &text, out),
-            ThinkTag::Inside(text) => emit(ModelEvent::ThinkingDelta, &text, out),
-            ThinkTag::Unknown | ThinkTag::Outside => {}
-        }
-    }
-}
-
-fn emit(kind: fn(String) -> ModelEvent, text: &str, out: &mut dyn FnMut(ModelEvent)) {
-    if !text.is_empty() {
-        out(kind(text.to_owned()));
-    }
-}
-
-/// How many bytes at the end of `text` may be the beginning of `tag`.
-fn partial_tail(text: &str, tag: &str) -> usize {
-    (1..tag.len()).rev().find(|&length| text.ends_with(&tag[..length])).unwrap_or(0)
 }
 
 /// Content is a string by the book; some servers send parts.

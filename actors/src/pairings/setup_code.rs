@@ -4,9 +4,8 @@
 //! shows the token proves to have had the code. Where the code can be fetched once from a join address, the seed is
 //! the last part of that address: who has it can be told the token again, and nobody else can compute it.
 
-use crate::auth::SecretDigest;
-use crate::auth::secret::sha256;
 use crate::randomness;
+use crate::secret::{SecretDigest, sha256};
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -17,10 +16,10 @@ use tidegate_protocol::setup_code::{Access, SetupPayload};
 pub const CODE_LIFETIME_MS: i64 = 10 * 60 * 1000;
 
 /// How long it is known what became of a code.
-pub(super) const CODE_MEMORY_MS: i64 = 24 * 3600 * 1000;
+pub(crate) const CODE_MEMORY_MS: i64 = 24 * 3600 * 1000;
 
 /// Codes that may wait to be used at one time.
-pub(super) const MAX_CODES: usize = 32;
+pub(crate) const MAX_CODES: usize = 32;
 
 /// Characters of a seed as it stands in a join address.
 const SEED_CHARS: usize = 22;

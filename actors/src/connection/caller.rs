@@ -1,7 +1,6 @@
 //! Who is on the other end of an admitted connection.
 
-use super::Outbound;
-use crate::devices::Ticket;
+use super::{Outbound, Ticket};
 use serde_json::value::RawValue;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,7 +1,6 @@
 //! What is known of devices: the paired ones, and those that ask to be.
 
-use super::token::IssuedToken;
-use crate::auth::SecretDigest;
+use super::token::{IssuedToken, TokenRecord};
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::device_auth::normalised;
 use tidegate_protocol::{Role, Scopes};
@@ -60,26 +59,6 @@ pub struct DeviceRecord {
     pub last_seen_at_ms: Option<i64>,
     pub last_seen_reason: Option<String>,
     pub tokens: Vec<TokenRecord>,
-}
-
-/// The device's token for one role. Only its digest is kept, with the salt that the token was derived from.
-#[derive(Debug, Clone)]
-pub struct TokenRecord {
-    pub role: Role,
-    pub scopes: Scopes,
-    pub salt: [u8; 16],
-    pub digest: SecretDigest,
-    pub created_at_ms: i64,
-    pub rotated_at_ms: Option<i64>,
-    pub revoked_at_ms: Option<i64>,
-    pub last_used_at_ms: Option<i64>,
-}
-
-impl TokenRecord {
-    /// When the token that is valid now was made.
-    pub fn issued_at_ms(&self) -> i64 {
-        self.rotated_at_ms.unwrap_or(self.created_at_ms)
-    }
 }
 
 impl PairingRequest {

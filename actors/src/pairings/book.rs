@@ -1,6 +1,6 @@
 //! All devices, requests and codes, as they are in the database.
 
-use super::record::{DeviceRecord, PairingRequest};
+use super::device::{DeviceRecord, PairingRequest};
 use super::setup_code::{MAX_CODES, SetupCode, Used};
 use std::collections::HashMap;
 

@@ -1,16 +1,13 @@
-//! The right to stay connected, which ends when the device or the secret behind it does.
+//! All tickets in use, by what they end with.
 //!
 //! A ticket is made together with the decision to let a connection in. So a revocation reaches connections that were
 //! let in but are not yet listed among the live ones.
 
+use crate::connection::Ticket;
 use std::collections::HashMap;
+use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 use tidegate_protocol::Role;
-
-/// Held by a connection; void once it must end.
-#[derive(Debug, Clone, Default)]
-pub struct Ticket(Arc<AtomicBool>);
 
 /// All tickets in use.
 #[derive(Debug, Default)]
@@ -22,18 +19,11 @@ pub(super) struct Tickets {
 #[derive(Debug)]
 struct Stub(Weak<AtomicBool>);
 
-impl Ticket {
-    /// Whether the connection must end now, with close code 4001.
-    pub fn is_void(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-
-    fn stub(&self) -> Stub {
-        Stub(Arc::downgrade(&self.0))
-    }
-}
-
 impl Stub {
+    fn of(ticket: &Ticket) -> Self {
+        Self(ticket.flag())
+    }
+
     fn is_used(&self) -> bool {
         self.0.strong_count() > 0
     }
@@ -52,11 +42,11 @@ impl Tickets {
         if let Some(device) = device {
             let stubs = self.by_device.entry(device.to_owned()).or_default();
             stubs.retain(|(_, stub)| stub.is_used());
-            stubs.push((role, ticket.stub()));
+            stubs.push((role, Stub::of(&ticket)));
         }
         if by_secret {
             self.by_secret.retain(Stub::is_used);
-            self.by_secret.push(ticket.stub());
+            self.by_secret.push(Stub::of(&ticket));
         }
         ticket
     }

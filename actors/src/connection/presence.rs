@@ -2,7 +2,7 @@
 
 use super::{Caller, Connections};
 use crate::VERSION;
-use crate::store::now_ms;
+use crate::clock::now_ms;
 use serde_json::{Value, json};
 
 /// The gateway itself and every connected device. Helpers without a device come and go too fast to be listed.
