@@ -7,6 +7,7 @@ pub mod channels;
 pub mod devices;
 pub mod events;
 pub mod gateway;
+pub mod host;
 pub mod inbound;
 mod media_type;
 pub mod nodes;
