@@ -1,7 +1,6 @@
 //! A session's messages as clients read them.
 
 use super::call::{Reply, json as text};
-use super::chat::restarting;
 use crate::Gateway;
 use crate::session_key::canonical;
 use crate::store::TranscriptRow;
@@ -73,7 +72,7 @@ impl History {
         ask: HistoryAsk,
         finish: impl FnOnce(Value) -> Value + Send + 'static,
     ) -> Reply {
-        let place = WORKSHOP.acquire().await.map_err(|_| restarting())?;
+        let place = WORKSHOP.acquire().await.map_err(|_| unread())?;
         let session_key = ask.session_key()?;
         let Some(session) = gateway.store.session(&session_key).await? else {
             return text(&finish(Self::empty(session_key).into_value()));
@@ -87,7 +86,7 @@ impl History {
             let _place = place;
             text(&finish(Self::page(session_key, session_id, &ask, total, rows).into_value()))
         });
-        work.await.map_err(|_| restarting())?
+        work.await.map_err(|_| unread())?
     }
 
     fn page(
@@ -149,6 +148,11 @@ impl History {
         }
         value
     }
+}
+
+/// The answer when the page was not made, which is a bug and no restart.
+fn unread() -> ErrorShape {
+    ErrorShape::unavailable("the history could not be read; see the gateway's log").retryable()
 }
 
 fn seq_of(cursor: &str, session_id: &str) -> Option<i64> {

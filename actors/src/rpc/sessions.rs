@@ -1,7 +1,6 @@
 //! `sessions.*`: the list of conversations, what one looks like, and listening to them.
 
-use super::call::{Call, Reply, json};
-use super::chat::restarting;
+use super::call::{AGENT, Call, Reply, json, restarting};
 use super::status::first_model;
 use super::table::Method;
 use crate::Gateway;
@@ -292,7 +291,7 @@ async fn abort(call: Call) -> Reply {
     }
     let session_key = params.key.map(|key| canonical(&key)).transpose()?;
     let abort = AbortRuns { session_key, run_id: params.run_id, reason: "rpc" };
-    let outcome = call.gateway.agent.send(abort).await.map_err(|_| restarting())?;
+    let outcome = call.gateway.agent.send(abort).await.map_err(restarting(AGENT))?;
     json(&object!({"ok": true, "aborted": outcome.aborted, "runIds": outcome.run_ids}))
 }
 
@@ -322,7 +321,7 @@ async fn delete(call: Call) -> Reply {
 
 async fn stop_runs(call: &Call, key: &str) -> Result<(), ErrorShape> {
     let abort = AbortRuns { session_key: Some(key.to_owned()), run_id: None, reason: "rpc" };
-    call.gateway.agent.send(abort).await.map_err(|_| restarting())?;
+    call.gateway.agent.send(abort).await.map_err(restarting(AGENT))?;
     Ok(())
 }
 

@@ -41,7 +41,7 @@ pub use child::{AnyChild, ChildSpec, Restart, Verdict};
 pub use exit::Exit;
 pub use intensity::Intensity;
 pub use messages::{AdoptChild, ListChildren, Probe, Shutdown, StartChild, StartError, StopAll, StopChild};
-pub use slot::Slot;
+pub use slot::{Restarting, Slot};
 pub use supervisor::{Strategy, Supervisor};
 pub use tree::{ChildState, TreeNode, TreeView};
 pub use watch::{Watched, watch};
