@@ -389,9 +389,12 @@ fn max_tokens_of(entry: Option<&ModelSettings>, configured: Option<&ProviderSett
     u32::try_from(tokens).ok().filter(|tokens| *tokens > 0)
 }
 
+/// Nobody waits longer for an answer, whatever the configuration says: a clock has an end, too.
+const LONGEST_ANSWER: Duration = Duration::from_secs(24 * 3600);
+
 fn patience(timeout: Option<Duration>) -> Patience {
     let default = Patience::default();
-    match timeout {
+    match timeout.map(|total| total.min(LONGEST_ANSWER)) {
         Some(total) => {
             Patience { total, first_byte: default.first_byte.min(total), idle: default.idle.min(total) }
         }
@@ -425,6 +428,11 @@ mod tests {
     fn names(settings: &Settings, env: Env<'_>, ollama: &[String]) -> Result<Vec<String>, NoModel> {
         let found = Catalog { settings, env, ollama }.candidates("main", None)?;
         Ok(found.iter().map(Candidate::name).collect())
+    }
+
+    #[test]
+    fn a_timeout_beyond_all_clocks_is_a_day() {
+        assert_eq!(patience(Some(Duration::from_secs(u64::MAX))).total, LONGEST_ANSWER);
     }
 
     #[test]
