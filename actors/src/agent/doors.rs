@@ -134,7 +134,6 @@ impl NodeDoor for Registry {
                 timeout: call.timeout,
                 idempotency_key: call.key,
                 session_key: Some(call.session_key),
-                progress: None,
                 origin: InvokeOrigin::Agent { run_id: call.run_id },
             };
             // Dropping this future, as a stopped run does, gives the call up.

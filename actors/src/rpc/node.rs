@@ -110,7 +110,6 @@ async fn invoke(call: Call) -> Reply {
         timeout: timeout_ms.filter(|ms| *ms > 0).map_or(DEFAULT_TIMEOUT, Duration::from_millis),
         idempotency_key,
         session_key,
-        progress: None,
         origin: InvokeOrigin::operator(&call.caller),
     };
     json(&*Courier::of(&call.gateway).invoke(ask).await?)
