@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use std::sync::Arc;
+use tidegate_protocol::error::AWAITING_APPROVAL;
 use tidegate_protocol::{ErrorShape, Scope};
 
 pub(super) const METHODS: &[Method] = &[
@@ -168,6 +169,7 @@ fn awaiting(request_id: Option<&str>) -> ErrorShape {
     ErrorShape::unavailable(format!(
         "node capability surface is awaiting operator approval; {how}, then this node retries automatically"
     ))
+    .with_details(serde_json::json!({ "code": AWAITING_APPROVAL }))
 }
 
 fn pull(call: &Call) -> Reply {

@@ -200,7 +200,9 @@ async fn a_node_publishes_for_itself_and_only_what_can_be_read() {
     let bad = json!({ "skills": [{ "name": "No", "description": "d", "content": "c" }] }).to_string();
     assert!(call(&gateway, &node.caller, "node.skills.update", &bad).await.is_err());
 
-    let waiting = message(call(&gateway, &node.caller, "node.runnerInventory.update", "{}").await);
+    let waiting = call(&gateway, &node.caller, "node.runnerInventory.update", "{}").await;
+    assert_eq!(waiting.as_ref().unwrap_err()["details"]["code"], "AWAITING_APPROVAL");
+    let waiting = message(waiting);
     assert!(waiting.contains("run `tidegate nodes approve "), "{waiting}");
     approve(&gateway, "n").await;
     let inventory = call(&gateway, &node.caller, "node.runnerInventory.update", "{}").await;
