@@ -6,6 +6,7 @@ pub mod config;
 pub mod discovery;
 pub mod gateway;
 pub mod http;
+mod lock;
 pub mod node_host;
 pub mod telemetry;
 pub mod tls;

@@ -9,6 +9,7 @@ pub mod connection;
 pub mod devices;
 pub mod events;
 pub mod gateway;
+pub mod host;
 pub mod inbound;
 mod media_type;
 pub mod nodes;

@@ -3,7 +3,7 @@
 
 use super::bot::Bot;
 use super::peer;
-use super::process::{Server, State};
+use super::process::State;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
 use std::fs;

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::time::Duration;
 
+/// `details.code` of a refusal that ends when an operator approves what the node declares.
+pub const AWAITING_APPROVAL: &str = "AWAITING_APPROVAL";
+
 /// The closed set of codes; what exactly happened stands in `details.code` or `details.reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]

@@ -43,12 +43,8 @@ pub mod close {
     pub const NORMAL: u16 = 1000;
     /// The protocol versions do not meet.
     pub const PROTOCOL: u16 = 1002;
-    /// Not UTF-8.
-    pub const INVALID: u16 = 1007;
     /// Refused: see the reason.
     pub const POLICY: u16 = 1008;
-    /// The frame was too large.
-    pub const SIZE: u16 = 1009;
     /// The gateway stops or restarts.
     pub const RESTART: u16 = 1012;
     /// The gateway is not ready yet.

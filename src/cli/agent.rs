@@ -57,7 +57,7 @@ pub(super) struct Args {
 pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let patience = context.globals.timeout.map_or(PATIENCE, |span| span.or_seconds());
     let params = params(&args, patience)?;
-    let (client, _events) = context.connect().await?;
+    let (client, _) = context.connect().await?;
     // The gateway's own deadline comes first, with a better answer than ours.
     let grace = patience + Duration::from_secs(10);
     let (_, later) = client.call_twice("agent", &params, Duration::from_secs(30)).await?;

@@ -82,7 +82,7 @@ impl Context {
 
     /// One call over a connection of its own.
     pub(super) async fn call(&self, method: &str, params: Value) -> Result<Value, Failure> {
-        let (client, _events) = self.connect().await?;
+        let (client, _) = self.connect().await?;
         let answer = self.call_over(&client, method, params).await;
         client.close().await;
         answer

@@ -125,7 +125,7 @@ async fn call(context: &Context, args: CallArgs) -> Result<(), Failure> {
         out::json(&context.call(&args.method, params).await?);
         return Ok(());
     }
-    let (client, _events) = context.connect().await?;
+    let (client, _) = context.connect().await?;
     let patience = context.globals.timeout.map_or(CALL_TIMEOUT * 20, Span::or_milliseconds);
     let (first, later) = client.call_twice(&args.method, &params, patience).await?;
     let answer = later.wait(patience).await.map(|answer| answer.get().to_owned());

@@ -74,7 +74,7 @@ impl NodeArg {
 }
 
 pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
-    let (client, _events) = context.connect().await?;
+    let (client, _) = context.connect().await?;
     let call = Call { context, client: &client };
     let done = match args.command {
         Command::Status(args) => show::status(&call, args.connected).await,

@@ -76,7 +76,7 @@ fn of_profile(context: &Context, place: &Place, port: Option<u16>) -> Context {
 }
 
 async fn version(context: &Context) -> Result<String, Failure> {
-    let (client, _events) = context.connect().await?;
+    let (client, _) = context.connect().await?;
     let version = client.hello().server.version.clone();
     client.close().await;
     Ok(version)

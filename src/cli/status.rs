@@ -20,7 +20,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         return profiles::run(context).await;
     }
     let target = context.target()?;
-    let (client, _events) = context.connect().await?;
+    let (client, _) = context.connect().await?;
     let mut answer = context.call_over(&client, "status", json!({})).await?;
     answer["gateway"] = json!({"url": target.endpoint.to_string(), "version": client.hello().server.version});
     if args.deep {

@@ -10,8 +10,8 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::{RawValue, to_raw_value};
-use tidegate_protocol::{frame, hello::HelloOk};
-use tokio::sync::{mpsc, oneshot, watch};
+use tidegate_protocol::{frame, hello::HelloOk, limits::MAX_BUFFERED_BYTES};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use super::{
@@ -25,6 +25,9 @@ use super::{
 /// How long a call waits unless told otherwise.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Events that may wait to be looked at; whoever lets more wait is disconnected, as the gateway does with a slow reader.
+pub(super) const EVENTS_WAITING: usize = 1024;
+
 /// A live connection. Clones share it; it closes when the last one is dropped.
 #[derive(Clone)]
 pub struct Client {
@@ -36,12 +39,15 @@ struct Inner {
     calls: Arc<Calls>,
     next: AtomicU64,
     outgoing: mpsc::UnboundedSender<pump::Outgoing>,
+    /// Bytes that may still wait to be sent.
+    room: Arc<Semaphore>,
     ended: watch::Receiver<Option<Ended>>,
 }
 
-/// The events of a connection, in order. Ends when the connection does.
+/// The events of a connection, in order. Ends when the connection does. Read them or drop this: too many unread ones
+/// end the connection.
 #[derive(Debug)]
-pub struct Events(mpsc::UnboundedReceiver<Event>);
+pub struct Events(mpsc::Receiver<Event>);
 
 impl Events {
     /// The next event; `None` once the connection is over.
@@ -55,10 +61,11 @@ impl Client {
     pub async fn connect(options: &ConnectOptions) -> Result<(Self, Events), ClientError> {
         let (socket, hello) = handshake::shake(options).await?;
         let calls = Arc::new(Calls::default());
-        let (events, stream) = mpsc::unbounded_channel();
+        let (events, stream) = mpsc::channel(EVENTS_WAITING);
         let tick = Duration::from_millis(hello.policy.tick_interval_ms.clamp(1_000, 600_000));
         let (outgoing, ended) = pump::start(socket, tick, calls.clone(), events);
-        let inner = Inner { hello, calls, next: AtomicU64::new(2), outgoing, ended };
+        let room = Arc::new(Semaphore::new(MAX_BUFFERED_BYTES));
+        let inner = Inner { hello, calls, next: AtomicU64::new(2), outgoing, room, ended };
         Ok((Self { inner: Arc::new(inner) }, Events(stream)))
     }
 
@@ -146,9 +153,11 @@ impl Client {
         if text.len() > limit {
             return Err(ClientError::TooLarge { size: text.len(), limit });
         }
+        let bytes = u32::try_from(text.len().min(MAX_BUFFERED_BYTES)).unwrap_or(u32::MAX);
+        let room = self.inner.room.clone().try_acquire_many_owned(bytes).map_err(|_| ClientError::Busy)?;
         self.inner.calls.open(&id, waiter)?;
         let call = Call { method: method.to_owned(), id, calls: self.inner.calls.clone() };
-        match self.inner.outgoing.send(pump::Outgoing::Text(text)) {
+        match self.inner.outgoing.send(pump::Outgoing::Text(text, room)) {
             Ok(()) => Ok(call),
             Err(_) => Err(call.calls.end().into()),
         }

@@ -53,6 +53,9 @@ pub enum ClientError {
     /// A request over the limit that the gateway announced.
     #[error("the request is {size} bytes, the gateway takes {limit}")]
     TooLarge { size: usize, limit: usize },
+    /// The gateway reads slower than it is written to.
+    #[error("too much waits to be sent to the gateway already")]
+    Busy,
     /// Params or an answer of another shape than expected.
     #[error("`{method}`: {problem}")]
     Shape { method: String, problem: String },
@@ -88,7 +91,7 @@ impl ClientError {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Closed { .. } | Self::TimedOut { .. } => true,
-            Self::NotAGateway { .. } => true,
+            Self::NotAGateway { .. } | Self::Busy => true,
             Self::Refused(error) => {
                 error.retryable == Some(true)
                     || error.code == ErrorCode::Unavailable

@@ -7,7 +7,7 @@ use futures_util::{
     stream::{SplitSink, SplitStream},
 };
 use tidegate_protocol::limits::close;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, mpsc::error::TrySendError, oneshot, watch};
 use tokio_tungstenite::tungstenite::{
     self, Message,
     protocol::{CloseFrame, frame::coding::CloseCode},
@@ -22,8 +22,12 @@ use super::{
 /// After a close frame was sent, the gateway has this long to answer with its own.
 const GOODBYE: Duration = Duration::from_secs(2);
 
+/// A gateway that takes nothing for so long is as good as gone.
+const WRITE_WITHIN: Duration = Duration::from_secs(30);
+
 pub(super) enum Outgoing {
-    Text(String),
+    /// A frame and its place among the bytes that may wait.
+    Text(String, OwnedSemaphorePermit),
     Close(u16),
 }
 
@@ -32,7 +36,7 @@ pub(super) fn start(
     socket: Socket,
     tick: Duration,
     calls: Arc<Calls>,
-    events: mpsc::UnboundedSender<Event>,
+    events: mpsc::Sender<Event>,
 ) -> (mpsc::UnboundedSender<Outgoing>, watch::Receiver<Option<Ended>>) {
     let (sink, stream) = socket.split();
     let (outgoing, queue) = mpsc::unbounded_channel();
@@ -49,22 +53,38 @@ pub(super) fn start(
     (outgoing, ended)
 }
 
+/// Why the writing side left.
+enum Left {
+    /// It said goodbye, or found the connection broken.
+    Done,
+    /// Nothing could be written any more.
+    Stuck,
+}
+
 async fn write(
     mut sink: SplitSink<Socket, Message>,
     mut queue: mpsc::UnboundedReceiver<Outgoing>,
-    leaving: oneshot::Sender<()>,
+    leaving: oneshot::Sender<Left>,
 ) {
     let code = loop {
         match queue.recv().await {
-            Some(Outgoing::Text(text)) => {
+            Some(Outgoing::Text(text, _room)) => {
                 // Several small frames often wait together: flush once for all of them.
-                let wrote = match queue.is_empty() {
-                    true => sink.send(Message::text(text)).await,
-                    false => sink.feed(Message::text(text)).await,
+                let last = queue.is_empty();
+                let writing = async {
+                    match last {
+                        true => sink.send(Message::text(text)).await,
+                        false => sink.feed(Message::text(text)).await,
+                    }
                 };
-                if wrote.is_err() {
+                match tokio::time::timeout(WRITE_WITHIN, writing).await {
+                    Ok(Ok(())) => (),
                     // The reader sees the same end, and knows more about it.
-                    break None;
+                    Ok(Err(_)) => break None,
+                    Err(_) => {
+                        let _ = leaving.send(Left::Stuck);
+                        return;
+                    }
                 }
             }
             Some(Outgoing::Close(code)) => break Some(code),
@@ -75,24 +95,28 @@ async fn write(
         let frame = CloseFrame { code: CloseCode::from(code), reason: reason(code).into() };
         let _ = tokio::time::timeout(GOODBYE, sink.send(Message::Close(Some(frame)))).await;
     }
-    let _ = leaving.send(());
+    let _ = leaving.send(Left::Done);
 }
 
 fn reason(code: u16) -> &'static str {
-    if code == close::TICK_TIMEOUT { "tick timeout" } else { "" }
+    match code {
+        close::TICK_TIMEOUT => "tick timeout",
+        close::POLICY => "too many events wait to be read",
+        _ => "",
+    }
 }
 
 struct Reader {
     stream: SplitStream<Socket>,
     calls: Arc<Calls>,
-    events: mpsc::UnboundedSender<Event>,
+    events: mpsc::Sender<Event>,
     goodbye: mpsc::WeakUnboundedSender<Outgoing>,
     /// Longest time without a frame from a gateway that is well.
     silence: Duration,
 }
 
 impl Reader {
-    async fn run(mut self, mut left: oneshot::Receiver<()>) -> Ended {
+    async fn run(mut self, mut left: oneshot::Receiver<Left>) -> Ended {
         loop {
             tokio::select! {
                 frame = tokio::time::timeout(self.silence, self.stream.next()) => match frame {
@@ -103,9 +127,12 @@ impl Reader {
                     }
                     Ok(Some(Err(error))) => return broken(error),
                     Ok(None) => return Ended { code: 1006, reason: String::new() },
-                    Err(_) => return self.silent(),
+                    Err(_) => return self.end(close::TICK_TIMEOUT),
                 },
-                _ = &mut left => return self.leave().await,
+                why = &mut left => return match why {
+                    Ok(Left::Stuck) => Ended { code: 1006, reason: "the gateway reads no more".to_owned() },
+                    Ok(Left::Done) | Err(_) => self.leave().await,
+                },
             }
         }
     }
@@ -113,38 +140,38 @@ impl Reader {
     fn take(&mut self, message: Message) -> Option<Ended> {
         match &message {
             Message::Text(text) => self.frame(text),
-            Message::Binary(bytes) => {
-                if let Ok(text) = std::str::from_utf8(bytes) {
-                    self.frame(text);
-                }
-            }
+            Message::Binary(bytes) => std::str::from_utf8(bytes).ok().and_then(|text| self.frame(text)),
             Message::Close(frame) => {
-                return Some(frame.as_ref().map_or(Ended { code: 1005, reason: String::new() }, |frame| {
-                    Ended { code: frame.code.into(), reason: frame.reason.to_string() }
-                }));
+                Some(frame.as_ref().map_or(Ended { code: 1005, reason: String::new() }, |frame| Ended {
+                    code: frame.code.into(),
+                    reason: frame.reason.to_string(),
+                }))
             }
             // Pings are answered by the WebSocket layer.
-            _ => (),
+            _ => None,
         }
-        None
     }
 
-    fn frame(&mut self, text: &str) {
+    fn frame(&mut self, text: &str) -> Option<Ended> {
         match Incoming::parse(text) {
             Some(Incoming::Response(response)) => self.calls.answer(response),
             Some(Incoming::Event(event)) => {
                 // Whoever does not want the events has dropped their stream.
-                let _ = self.events.send(event);
+                if let Err(TrySendError::Full(_)) = self.events.try_send(event) {
+                    return Some(self.end(close::POLICY));
+                }
             }
             None => tracing::debug!(bytes = text.len(), "frame of an unknown kind"),
         }
+        None
     }
 
-    fn silent(&self) -> Ended {
+    /// Ends the connection from this side.
+    fn end(&self, code: u16) -> Ended {
         if let Some(goodbye) = self.goodbye.upgrade() {
-            let _ = goodbye.send(Outgoing::Close(close::TICK_TIMEOUT));
+            let _ = goodbye.send(Outgoing::Close(code));
         }
-        Ended { code: close::TICK_TIMEOUT, reason: "tick timeout".to_owned() }
+        Ended { code, reason: reason(code).to_owned() }
     }
 
     /// We said goodbye: hear what is still under way, but not for long.

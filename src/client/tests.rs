@@ -148,6 +148,61 @@ async fn a_silent_gateway_is_left_after_two_ticks() {
     assert_eq!((u16::from(frame.code), &*frame.reason), (4000, "tick timeout"));
 }
 
+/// Sends more events than may wait.
+async fn chatter(gateway: &FakeGateway) -> super::fake::Peer {
+    let mut peer = gateway.welcome().await;
+    for seq in 0..=connection::EVENTS_WAITING {
+        tell(&mut peer, json!({"type": "event", "event": "tick", "payload": {}, "seq": seq})).await;
+    }
+    peer
+}
+
+#[tokio::test]
+async fn whoever_lets_too_many_events_wait_is_disconnected() {
+    let (gateway, endpoint) = FakeGateway::new().await;
+    let server = tokio::spawn(async move { chatter(&gateway).await.next().await });
+    let (client, _events) = Client::connect(&options(endpoint)).await.unwrap();
+    let full = Ended { code: 1008, reason: "too many events wait to be read".into() };
+    assert_eq!(client.ended().await, full);
+    let Some(Ok(Message::Close(Some(frame)))) = server.await.unwrap() else { panic!("no close frame") };
+    assert_eq!((u16::from(frame.code), &*frame.reason), (full.code, &*full.reason));
+}
+
+#[tokio::test]
+async fn whoever_wants_no_events_may_have_any_number_of_them() {
+    let (gateway, endpoint) = FakeGateway::new().await;
+    let server = tokio::spawn(async move {
+        let mut peer = chatter(&gateway).await;
+        let request = hear(&mut peer).await;
+        tell(&mut peer, json!({"type": "res", "id": request["id"], "ok": true, "payload": 1})).await;
+        peer
+    });
+    let (client, _) = Client::connect(&options(endpoint)).await.unwrap();
+    assert_eq!(client.call::<Value>("x", &json!({})).await.unwrap(), 1);
+    drop(server.await.unwrap());
+}
+
+#[tokio::test]
+async fn a_gateway_that_reads_nothing_is_given_up_and_its_queue_is_bounded() {
+    let (gateway, endpoint) = FakeGateway::new().await;
+    let server = tokio::spawn(async move { gateway.welcome().await });
+    let (client, _) = Client::connect(&options(endpoint)).await.unwrap();
+    let _peer = server.await.unwrap();
+    let params = json!({"text": "x".repeat(900)});
+    // Nothing is written meanwhile: the writer has no turn on this thread.
+    let mut sent = 0;
+    let full = loop {
+        match client.begin("x", &params) {
+            Ok(_) => sent += 900,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, ClientError::Busy), "{full}");
+    assert!(sent < tidegate_protocol::limits::MAX_BUFFERED_BYTES);
+    tokio::time::pause();
+    assert_eq!(client.ended().await, Ended { code: 1006, reason: "the gateway reads no more".into() });
+}
+
 #[tokio::test]
 async fn an_oversized_request_never_leaves_and_a_late_answer_is_no_ones() {
     let (gateway, endpoint) = FakeGateway::new().await;

@@ -84,9 +84,12 @@ impl DiskConfig {
 }
 
 impl ConfigFile for DiskConfig {
+    fn path(&self) -> String {
+        self.place.config.display().to_string()
+    }
+
     fn read(&self) -> ConfigSnapshot {
-        let mut snapshot =
-            ConfigSnapshot { path: self.place.config.display().to_string(), ..ConfigSnapshot::default() };
+        let mut snapshot = ConfigSnapshot { path: self.path(), ..ConfigSnapshot::default() };
         let text = match read(&self.place.config) {
             Ok(text) => text,
             Err(error) => {

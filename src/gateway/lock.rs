@@ -1,9 +1,9 @@
 //! One gateway for one state folder.
 
+use crate::lock::{self, NotLocked};
 use nix::fcntl::{Flock, FlockArg};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Held as long as the gateway runs; the kernel lets go of it however the process ends.
@@ -41,28 +41,13 @@ pub enum LockError {
 impl StateLock {
     pub(super) fn take(folder: &Path) -> Result<Self, LockError> {
         let path = folder.join("tidegate.lock");
-        let io = |error| LockError::Io(path.display().to_string(), error);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(io)?;
-        let mut holder = String::new();
-        file.read_to_string(&mut holder).map_err(io)?;
-        let mut file =
-            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-                nix::errno::Errno::EWOULDBLOCK => LockError::Held {
-                    pid: holder.lines().next().map_or("unknown", str::trim).to_owned(),
-                    folder: folder.display().to_string(),
-                },
-                errno => io(errno.into()),
-            })?;
-        file.set_len(0).map_err(io)?;
-        std::io::Seek::rewind(&mut *file).map_err(io)?;
-        writeln!(&mut *file, "{}", std::process::id()).map_err(io)?;
+        let file = lock::take(&path).map_err(|error| match error {
+            NotLocked::Io(error) => LockError::Io(path.display().to_string(), error),
+            NotLocked::Held(pid) => LockError::Held {
+                pid: pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string()),
+                folder: folder.display().to_string(),
+            },
+        })?;
         Ok(Self { file })
     }
 

@@ -25,7 +25,6 @@ use actix_web::http::{Method, StatusCode, Version};
 use actix_web::middleware::DefaultHeaders;
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpRequest, HttpResponse, web};
-use actix_web_actors::ws;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use std::net::{SocketAddr, TcpListener};
@@ -241,7 +240,7 @@ fn refused(refusal: tidegate_actors::auth::HttpRefusal) -> HttpResponse {
     HttpResponse::build(status).content_type("application/json").body(refusal.body())
 }
 
-/// What `ws::handshake` does not look at: the version of HTTP, the key's form, and whether a header is there twice.
+/// What `socket::check` does not look at: the version of HTTP, the key's form, and whether a header is there twice.
 fn is_well_formed(request: &HttpRequest) -> bool {
     let single = |name| {
         let mut values = request.headers().get_all(name);
@@ -263,7 +262,7 @@ async fn upgrade(
     if !is_well_formed(request) {
         return Ok(HttpResponse::BadRequest().body("not a WebSocket upgrade of version 13"));
     }
-    ws::handshake(request)?;
+    socket::check(request)?;
     if gateway.is_draining() {
         return Ok(HttpResponse::ServiceUnavailable().body("Gateway websocket admission closed"));
     }

@@ -3,7 +3,7 @@
 //! This is the only file that knows `actix-web-actors`, which is deprecated upstream. Its guards: the pacer bounds
 //! what is read, [`Outgoings`] bounds what is written, the kill switch and the kernel end it when it is stuck.
 
-use super::pacer::FramePacer;
+use super::pacer::{FramePacer, PaceError};
 use super::wire::Wire;
 use actix::{Actor, ActorContext, Addr, AsyncContext, StreamHandler};
 use actix_http::ws::Item;
@@ -12,6 +12,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use actix_web_actors::ws::{self, CloseCode, CloseReason, Message, ProtocolError, WebsocketContext};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 use tidegate_actors::connection::{FrameLimit, Outgoing, Outgoings};
 use tidegate_actors::session::{FromSocket, Session};
@@ -30,12 +32,23 @@ pub(super) struct Socket {
     fragments: Option<Fragments>,
     closing: bool,
     wire: Wire,
+    /// Set before the error that the pacer's refusal becomes is handed on: actix keeps only its text.
+    too_large: Rc<Cell<bool>>,
 }
 
 #[derive(Default)]
 struct Fragments {
     bytes: BytesMut,
     count: usize,
+}
+
+/// Whether actix would answer the upgrade.
+///
+/// # Errors
+/// The answer of HTTP that says what is wrong with it.
+pub(super) fn check(request: &HttpRequest) -> Result<(), actix_web::Error> {
+    ws::handshake(request)?;
+    Ok(())
 }
 
 /// Answers the upgrade and starts the socket.
@@ -47,9 +60,16 @@ pub(super) fn start(
     limit: FrameLimit,
     wire: Wire,
 ) -> Result<HttpResponse, actix_web::Error> {
-    let frames = FramePacer::new(body, limit.clone())
-        .map(|item| item.map_err(|error| PayloadError::Io(std::io::Error::other(error.to_string()))));
-    let socket = Socket { session, outgoings: Some(outgoings), limit, fragments: None, closing: false, wire };
+    let too_large = Rc::new(Cell::new(false));
+    let refused = Rc::clone(&too_large);
+    let frames = FramePacer::new(body, limit.clone()).map(move |item| {
+        item.map_err(|error| {
+            refused.set(matches!(error, PaceError::TooLarge));
+            PayloadError::Io(std::io::Error::other(error))
+        })
+    });
+    let outgoings = Some(outgoings);
+    let socket = Socket { session, outgoings, limit, fragments: None, closing: false, wire, too_large };
     ws::WsResponseBuilder::new(socket, request, frames).frame_size(MAX_PAYLOAD).start()
 }
 
@@ -100,23 +120,30 @@ impl Socket {
     }
 
     fn broken(&mut self, error: &ProtocolError, context: &mut WebsocketContext<Self>) {
-        match error {
-            ProtocolError::Overflow => self.goodbye(CloseCode::Size, String::new(), context),
-            ProtocolError::Io(error) => {
-                let text = error.to_string();
-                if text.contains("frame too large") {
-                    self.goodbye(CloseCode::Size, String::new(), context);
-                } else if text.contains("utf-8") {
-                    self.goodbye(CloseCode::Invalid, String::new(), context);
-                } else if text.contains("reserved bits") {
-                    self.goodbye(CloseCode::Protocol, String::new(), context);
-                } else {
-                    tracing::debug!(error = text, "connection broke");
-                    context.stop();
+        let code = match error {
+            _ if self.too_large.take() => CloseCode::Size,
+            ProtocolError::Overflow => CloseCode::Size,
+            ProtocolError::Io(error) => match by_words_of_actix(&error.to_string()) {
+                Some(code) => code,
+                None => {
+                    tracing::debug!(%error, "connection broke");
+                    return context.stop();
                 }
-            }
-            _ => self.goodbye(CloseCode::Protocol, String::new(), context),
-        }
+            },
+            _ => CloseCode::Protocol,
+        };
+        self.goodbye(code, String::new(), context);
+    }
+}
+
+/// What the peer did wrong, where actix tells it by nothing but a text: "invalid utf-8 sequence of ..." and "incomplete
+/// utf-8 byte sequence ..." of `actix-web-actors` for a text frame, "Received a frame with non-zero reserved bits" of
+/// `actix-http`.
+fn by_words_of_actix(text: &str) -> Option<CloseCode> {
+    match text {
+        _ if text.contains("utf-8") => Some(CloseCode::Invalid),
+        _ if text.contains("reserved bits") => Some(CloseCode::Protocol),
+        _ => None,
     }
 }
 

@@ -36,7 +36,7 @@ impl Inbox {
             return true;
         }
         // A gap is no error here: the frames have numbers of their own.
-        self.next = seq + 1;
+        self.next = seq.saturating_add(1);
         self.frames.try_send(frame).is_ok()
     }
 }
@@ -122,4 +122,19 @@ impl Duplex {
 
 fn cancelled() -> Failure {
     Failure::unavailable("cancelled by the gateway")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_number_of_a_frame_is_a_number() {
+        let (frames, mut read) = mpsc::channel(2);
+        let mut inbox = Inbox { next: 0, frames };
+        assert!(inbox.take(u64::MAX, "last".to_owned()));
+        assert!(inbox.take(7, "late".to_owned()), "what came before is passed over");
+        assert_eq!(read.try_recv().unwrap(), "last");
+        assert!(read.try_recv().is_err());
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{env, path::PathBuf, sync::Arc, time::Duration};
 
-use tidegate_actors::redaction;
+use tidegate_actors::{host::host_name, redaction};
 use tidegate_protocol::{hello::HelloOk, setup_code::SetupPayload};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -400,10 +400,6 @@ fn pair(token: Option<String>, password: Option<String>) -> Option<Credentials> 
     // Known as secrets, neither can get into the log.
     [&token, &password].into_iter().flatten().for_each(|secret| redaction::hide(secret));
     (token.is_some() || password.is_some()).then(|| Credentials { token, password, ..Credentials::default() })
-}
-
-fn host_name() -> Option<String> {
-    nix::unistd::gethostname().ok()?.into_string().ok().filter(|name| !name.is_empty())
 }
 
 /// An error with its causes, in one line.

@@ -4,6 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tidegate_protocol::{ErrorShape, error::AWAITING_APPROVAL};
 use tokio::{sync::watch, time::MissedTickBehavior};
 
 use super::{commands::Surface, link::Link, stats, work::Work};
@@ -132,14 +133,18 @@ async fn tell(client: Client, method: &'static str, params: Value) {
         let again = error.may_pass() && !matches!(error, ClientError::Closed { .. });
         if !again {
             // Said once for a person: the sentence names what to approve.
-            let words = error.refusal().map(|refusal| refusal.message.as_str()).unwrap_or_default();
-            if words.contains("awaiting operator approval") {
-                tracing::info!(gateway = words, "connected, not approved yet");
+            if let Some(refusal) = error.refusal().filter(|refusal| awaits_approval(refusal)) {
+                tracing::info!(gateway = refusal.message, "connected, not approved yet");
             }
             return;
         }
         tokio::time::sleep(wait).await;
     }
+}
+
+/// A gateway that is not ours says it in words alone.
+fn awaits_approval(refusal: &ErrorShape) -> bool {
+    refusal.detail_code() == Some(AWAITING_APPROVAL) || refusal.message.contains("awaiting operator approval")
 }
 
 #[derive(Deserialize)]
@@ -151,4 +156,18 @@ struct Cancelled {
 #[derive(Deserialize)]
 struct Resolved {
     decision: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_approval_is_known_by_its_code_or_by_the_official_words() {
+        let said = |message: &str| ErrorShape::unavailable(message);
+        let coded = said("in other words").with_details(json!({"code": AWAITING_APPROVAL}));
+        assert!(awaits_approval(&coded));
+        assert!(awaits_approval(&said("node capability surface is awaiting operator approval; see there")));
+        assert!(!awaits_approval(&said("try later")));
+    }
 }

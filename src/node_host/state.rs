@@ -2,13 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{File, OpenOptions},
-    io::{self, Read, Seek, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs::File,
+    io,
     path::{Path, PathBuf},
 };
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -16,6 +15,7 @@ use super::NodeHostError;
 use crate::{
     client::{Endpoint, Pin},
     config::private,
+    lock::{self, NotLocked},
 };
 
 /// `node.json`.
@@ -139,33 +139,12 @@ impl NodeState {
 
 fn lock(folder: &Path) -> Result<Flock<File>, NodeHostError> {
     let path = folder.join("node.lock");
-    let failed = |source| NodeHostError::State { path: path.clone(), source };
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(failed)?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(mut lock) => {
-            let noted = (|| {
-                lock.set_len(0)?;
-                lock.rewind()?;
-                write!(lock, "{}", std::process::id())
-            })();
-            noted.map_err(failed)?;
-            Ok(lock)
+    lock::take(&path).map_err(|error| match error {
+        NotLocked::Io(source) => NodeHostError::State { path, source },
+        NotLocked::Held(pid) => {
+            NodeHostError::AlreadyRunning { folder: folder.to_owned(), holder: Holder(pid) }
         }
-        Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
-            let mut holder = String::new();
-            let _ = file.read_to_string(&mut holder);
-            let holder = holder.trim().parse().ok();
-            Err(NodeHostError::AlreadyRunning { folder: folder.to_owned(), holder: Holder(holder) })
-        }
-        Err((_, error)) => Err(failed(error.into())),
-    }
+    })
 }
 
 /// The process that holds the lock, as far as it is known.

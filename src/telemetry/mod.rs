@@ -4,7 +4,6 @@
 //! terminal before it goes to the console or to the file.
 
 mod clean;
-pub mod clock;
 mod record;
 mod writer;
 

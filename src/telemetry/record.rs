@@ -6,13 +6,14 @@ use std::{
 };
 
 use serde_json::{Map, Value, json};
+use tidegate_actors::clock;
 use tracing::{
     Event, Level,
     field::{Field, Visit},
 };
 use tracing_log::NormalizeEvent;
 
-use super::{clean::clean, clock};
+use super::clean::clean;
 
 /// An event with every text cleaned.
 pub(super) struct Record {

@@ -14,6 +14,7 @@ use rustls::{
     server::ParsedCertificate,
 };
 
+use tidegate_actors::host::host_name;
 use tidegate_actors::remote::{Interface, interfaces};
 
 use super::{TlsError, TlsFiles};
@@ -95,8 +96,8 @@ fn names() -> Vec<String> {
         !name.is_empty()
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
     };
-    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-    let host = host.map(|name| name.to_ascii_lowercase()).filter(|name| plain(name) && name != "localhost");
+    let host =
+        host_name().map(|name| name.to_ascii_lowercase()).filter(|name| plain(name) && name != "localhost");
     let mut names = vec!["localhost".to_owned()];
     if let Some(host) = host {
         if !host.contains('.') {

@@ -3,7 +3,7 @@
 mod joining;
 mod outage;
 
-use crate::support::{Connect, Lan, Setup, Upgrade};
+use crate::support::{Lan, Setup, Upgrade};
 use std::process::Command;
 
 #[tokio::test]

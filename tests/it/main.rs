@@ -2,7 +2,7 @@
 //! One binary, so that it links once; one module for each subject.
 
 // Helpers outside `#[test]` functions may unwrap too: a panic here is a failed test, which is what it should be.
-#![allow(clippy::unwrap_used, unreachable_pub, dead_code, unused_imports)]
+#![allow(clippy::unwrap_used, unreachable_pub)]
 
 #[path = "../support/mod.rs"]
 mod support;

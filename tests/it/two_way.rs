@@ -1,7 +1,6 @@
 //! Commands that talk with the gateway while they run: `tidegate node run` beside the official node host, both asked the
 //! same by a gateway that only the test knows.
 
-use crate::support::eventually;
 use crate::support::node_host::NativeNode;
 use crate::support::node_peer::{NodeDoor, NodePeer, Outcome, Said, TOKEN};
 use crate::support::official::Official;

@@ -160,10 +160,6 @@ impl Gateway {
         self.state().join("tidegate.json")
     }
 
-    pub fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
-    }
-
     /// The token this gateway was started with, or the one that it made for itself.
     pub fn token(&self) -> String {
         self.setup.token.clone().unwrap_or_else(|| {

@@ -108,11 +108,6 @@ impl Host {
         ip(&["-n", &self.switch, "link", "set", &self.port, "master", "br0"]);
     }
 
-    /// Forgets who had which address on the LAN, as happens by itself within a minute.
-    pub fn forget_neighbours(&self) {
-        ip(&["-n", &self.namespace, "neigh", "flush", "all"]);
-    }
-
     /// Ends every connection over the LAN with this port here and tells the other side nothing: what the kernel does by itself when
     /// nothing has come through for minutes.
     pub fn give_up_on(&self, port: u16) {

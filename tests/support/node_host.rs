@@ -55,13 +55,6 @@ impl NativeNode {
         Self { home, host: None, place: None, gateway, token: token.into(), name: name.into() }
     }
 
-    /// One that was refused ends; with the same identity it may be let in the next time.
-    pub fn run_again_if_ended(&mut self) {
-        if self.host.as_mut().is_some_and(|host| host.ended().is_some()) {
-            self.run();
-        }
-    }
-
     pub fn home(&self) -> &Path {
         self.home.path()
     }

@@ -5,6 +5,8 @@ use crate::gateway::Gateway;
 use crate::nodes::{
     ApproveSurface, Courier, InvokeError, InvokeNode, InvokeOrigin, ListNodes, RejectSurface,
 };
+use crate::supervise::Restarting;
+use actix::MailboxError;
 use futures_util::future::LocalBoxFuture;
 use serde::Serialize;
 use serde_json::Value;
@@ -114,7 +116,7 @@ impl Registry {
 impl NodeDoor for Registry {
     fn list(&self) -> LocalBoxFuture<'_, Result<Vec<Value>, NodeFailure>> {
         Box::pin(async move {
-            let views = self.gateway.nodes.send(ListNodes).await.map_err(|_| restarting())?;
+            let views = self.gateway.nodes.send(ListNodes).await.map_err(restarting)?;
             Ok(views.iter().filter_map(|view| serde_json::to_value(view).ok()).collect())
         })
     }
@@ -132,7 +134,6 @@ impl NodeDoor for Registry {
                 timeout: call.timeout,
                 idempotency_key: call.key,
                 session_key: Some(call.session_key),
-                progress: None,
                 origin: InvokeOrigin::Agent { run_id: call.run_id },
             };
             // Dropping this future, as a stopped run does, gives the call up.
@@ -149,10 +150,10 @@ impl NodeDoor for Registry {
                 let scopes =
                     Scopes::from_iter([Scope::Read, Scope::Write, Scope::Pairing].map(Scope::as_str));
                 let approved = self.gateway.nodes.send(ApproveSurface { request_id, scopes }).await;
-                shown(approved.map_err(|_| restarting())?)
+                shown(approved.map_err(restarting)?)
             } else {
                 let rejected = self.gateway.nodes.send(RejectSurface { request_id }).await;
-                shown(rejected.map_err(|_| restarting())?)
+                shown(rejected.map_err(restarting)?)
             }
         })
     }
@@ -163,8 +164,8 @@ fn shown(answer: Result<impl Serialize, ErrorShape>) -> Result<Value, NodeFailur
     serde_json::to_value(answer).map_err(unreadable)
 }
 
-fn restarting() -> NodeFailure {
-    NodeFailure { message: "the node registry is restarting; try again".to_owned(), may_have_run: false }
+fn restarting(_: MailboxError) -> NodeFailure {
+    NodeFailure { message: Restarting("the registry of nodes").to_string(), may_have_run: false }
 }
 
 fn unreadable(error: serde_json::Error) -> NodeFailure {

@@ -174,7 +174,6 @@ impl World {
         while self.agent.connected() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
         let agent = Agent::with_doors(self.gateway.clone(), self.nodes.clone(), self.channels.clone());
         self.agent = agent.impatient().start();
     }

@@ -126,23 +126,12 @@ fn looks_like_a_browser(head: &RequestHead<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::policy::{AllowedOrigins, AuthMode};
+    use crate::auth::policy::AllowedOrigins;
 
     fn policy() -> AuthPolicy {
         AuthPolicy {
-            mode: AuthMode::None,
-            trusted_proxies: vec![],
-            allow_real_ip: false,
             allowed_origins: AllowedOrigins::from_settings(["https://gw.example/"]),
-            loopback_only: true,
-            tls: false,
-            auto_approve_local: true,
-            auto_approve_nodes: vec![],
-            ssh_proof: None,
-            limits: crate::auth::limiter::Limits::default(),
-            exempt_local: true,
-            allow_tailscale: false,
-            ui_build: None,
+            ..AuthPolicy::open_on_loopback()
         }
     }
 

@@ -178,25 +178,14 @@ fn text_of(head: &RequestHead<'_>, name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::policy::{AllowedOrigins, AuthMode};
+    use crate::auth::policy::AllowedOrigins;
 
     const LOCAL: &str = "127.0.0.1:18789";
 
     fn policy(proxies: &[&str]) -> AuthPolicy {
         AuthPolicy {
-            mode: AuthMode::None,
             trusted_proxies: proxies.iter().map(|text| text.parse().unwrap()).collect(),
-            allow_real_ip: false,
-            allowed_origins: AllowedOrigins::default(),
-            loopback_only: true,
-            tls: false,
-            auto_approve_local: true,
-            auto_approve_nodes: vec![],
-            ssh_proof: None,
-            limits: crate::auth::limiter::Limits::default(),
-            exempt_local: true,
-            allow_tailscale: false,
-            ui_build: None,
+            ..AuthPolicy::open_on_loopback()
         }
     }
 

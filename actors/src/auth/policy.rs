@@ -171,6 +171,26 @@ impl AuthPolicy {
         }
     }
 
+    /// What tests begin with: nothing is asked for, and only this machine gets there.
+    #[cfg(test)]
+    pub(crate) fn open_on_loopback() -> Self {
+        Self {
+            mode: AuthMode::None,
+            trusted_proxies: vec![],
+            allow_real_ip: false,
+            allowed_origins: AllowedOrigins::default(),
+            loopback_only: true,
+            tls: false,
+            auto_approve_local: true,
+            auto_approve_nodes: vec![],
+            ssh_proof: None,
+            limits: Limits::default(),
+            exempt_local: true,
+            allow_tailscale: false,
+            ui_build: None,
+        }
+    }
+
     /// The shared secret that opens this gateway, where there is one.
     pub fn secret(&self) -> Option<&SecretDigest> {
         match &self.mode {

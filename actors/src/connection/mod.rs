@@ -12,5 +12,5 @@ pub use caller::Caller;
 pub use connections::{Connection, Connections, Registration, Subscriptions};
 pub use limit::FrameLimit;
 pub use outbound::{Full, KillSwitch, Outbound, Outgoing, Outgoings};
-pub use presence::{host_name, presence};
+pub use presence::presence;
 pub use ticket::Ticket;

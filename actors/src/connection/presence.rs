@@ -3,6 +3,7 @@
 use super::{Caller, Connections};
 use crate::VERSION;
 use crate::clock::now_ms;
+use crate::host::shown_host_name;
 use serde_json::{Value, json};
 
 /// The gateway itself and every connected device. Helpers without a device come and go too fast to be listed.
@@ -16,14 +17,15 @@ pub fn presence(connections: &Connections, boot_id: &str) -> Vec<Value> {
 }
 
 fn own_entry(boot_id: &str) -> Value {
+    let host = shown_host_name();
     json!({
-        "host": host_name(),
+        "host": host,
         "version": VERSION,
         "platform": std::env::consts::OS,
         "mode": "gateway",
         "reason": "self",
         "instanceId": boot_id,
-        "text": format!("Gateway: {} · app {VERSION} · mode gateway", host_name()),
+        "text": format!("Gateway: {host} · app {VERSION} · mode gateway"),
         "ts": now_ms(),
     })
 }
@@ -57,12 +59,4 @@ fn entry(caller: &Caller) -> Value {
         }
     }
     entry
-}
-
-/// The name of this machine, for people.
-pub fn host_name() -> String {
-    // A hardened service doesn't see the first.
-    let names = ["/proc/sys/kernel/hostname", "/etc/hostname"].map(std::fs::read_to_string);
-    let name = names.into_iter().flatten().map(|name| name.trim().to_owned()).find(|name| !name.is_empty());
-    name.unwrap_or_else(|| "gateway".to_owned())
 }

@@ -4,7 +4,6 @@ use super::calls::Answer;
 use super::error::InvokeError;
 use super::once::Fingerprint;
 use crate::connection::Caller;
-use actix::Message;
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -12,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidegate_protocol::client::{ClientId, ClientMode};
 use tidegate_protocol::{Scope, Scopes};
-use tokio::sync::mpsc;
 
 /// How a call ended, shared by all who asked for it.
 pub type Outcome = Result<Arc<InvokeOutcome>, InvokeError>;
@@ -23,8 +21,7 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 pub const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 /// Run a command on a node and wait for its answer.
-#[derive(Debug, Message)]
-#[rtype(result = "Outcome")]
+#[derive(Debug)]
 pub struct InvokeNode {
     /// An id, the beginning of one, or a display name.
     pub node: String,
@@ -33,8 +30,6 @@ pub struct InvokeNode {
     pub timeout: Duration,
     pub idempotency_key: String,
     pub session_key: Option<String>,
-    /// Where pieces of output go while the command runs.
-    pub progress: Option<mpsc::UnboundedSender<String>>,
     pub origin: InvokeOrigin,
 }
 

@@ -4,7 +4,7 @@
 use dashmap::DashMap;
 use serde_json::value::RawValue;
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 /// How a call that reached a node ended.
 #[derive(Debug)]
@@ -41,8 +41,6 @@ struct Waiting {
     node_id: Arc<str>,
     conn_id: Arc<str>,
     end: oneshot::Sender<End>,
-    progress: Option<mpsc::UnboundedSender<String>>,
-    next_chunk: u64,
 }
 
 /// One call's place in the table; it leaves the table when dropped.
@@ -54,15 +52,9 @@ pub struct Ticket {
 
 impl Calls {
     /// Registers a call before its frame is sent, so that the quickest answer finds it.
-    pub fn open(
-        &self,
-        id: String,
-        node_id: Arc<str>,
-        conn_id: Arc<str>,
-        progress: Option<mpsc::UnboundedSender<String>>,
-    ) -> Ticket {
+    pub fn open(&self, id: String, node_id: Arc<str>, conn_id: Arc<str>) -> Ticket {
         let (sender, end) = oneshot::channel();
-        let waiting = Waiting { node_id, conn_id, end: sender, progress, next_chunk: 0 };
+        let waiting = Waiting { node_id, conn_id, end: sender };
         self.0.insert(id.clone(), waiting);
         Ticket { calls: self.clone(), id, end }
     }
@@ -73,16 +65,6 @@ impl Calls {
             Some((_, waiting)) => waiting.end.send(End::Answered(answer)).is_ok(),
             None => false,
         }
-    }
-
-    /// Hands on one piece of output. `false`: nobody listens, or the piece came before.
-    pub fn progress(&self, id: &str, node_id: &str, seq: u64, chunk: String) -> bool {
-        let Some(mut waiting) = self.0.get_mut(id) else { return false };
-        if &*waiting.node_id != node_id || seq < waiting.next_chunk {
-            return false;
-        }
-        waiting.next_chunk = seq + 1;
-        waiting.progress.as_ref().is_some_and(|listener| listener.send(chunk).is_ok())
     }
 
     /// Fails every call that a connection carried. An answer taken before has left the table already.
@@ -122,7 +104,7 @@ mod tests {
     use super::*;
 
     fn open(calls: &Calls, id: &str, node: &str, conn: &str) -> Ticket {
-        calls.open(id.into(), node.into(), conn.into(), None)
+        calls.open(id.into(), node.into(), conn.into())
     }
 
     fn ok() -> Answer {
@@ -143,7 +125,6 @@ mod tests {
         let calls = Calls::default();
         let mut ticket = open(&calls, "1", "n", "c");
         assert!(!calls.complete("1", "intruder", ok()));
-        assert!(!calls.progress("1", "intruder", 0, "x".into()));
         assert!(ticket.end.try_recv().is_err());
         assert_eq!(calls.len(), 1);
     }
@@ -167,18 +148,5 @@ mod tests {
         drop(open(&calls, "1", "n", "c"));
         assert!(calls.is_empty());
         assert!(!calls.complete("1", "n", ok()));
-    }
-
-    #[test]
-    fn progress_reaches_only_a_listener_and_only_once() {
-        let calls = Calls::default();
-        let (sender, mut chunks) = mpsc::unbounded_channel();
-        let _ticket = calls.open("1".into(), "n".into(), "c".into(), Some(sender));
-        let _deaf = open(&calls, "2", "n", "c");
-        assert!(calls.progress("1", "n", 0, "a".into()));
-        assert!(!calls.progress("1", "n", 0, "a".into()));
-        assert!(calls.progress("1", "n", 1, "b".into()));
-        assert!(!calls.progress("2", "n", 0, "x".into()));
-        assert_eq!((chunks.try_recv().unwrap(), chunks.try_recv().unwrap()), ("a".into(), "b".into()));
     }
 }

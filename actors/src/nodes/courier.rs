@@ -12,7 +12,7 @@ use crate::settings::SettingsHandle;
 use crate::store::{Store, StoredCall};
 use serde_json::value::RawValue;
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 /// Everything a call needs. Cheap to clone.
@@ -34,7 +34,6 @@ pub(super) struct Errand {
     pub(super) once_key: String,
     pub(super) fingerprint: Fingerprint,
     pub(super) session_key: Option<String>,
-    pub(super) progress: Option<mpsc::UnboundedSender<String>>,
     pub(super) origin: InvokeOrigin,
 }
 
@@ -74,16 +73,7 @@ impl Courier {
 
     /// Everything that can be refused at once.
     fn prepare(&self, ask: InvokeNode) -> Result<Errand, InvokeError> {
-        let InvokeNode {
-            node,
-            command,
-            params,
-            timeout,
-            idempotency_key: key,
-            session_key,
-            progress,
-            origin,
-        } = ask;
+        let InvokeNode { node, command, params, timeout, idempotency_key: key, session_key, origin } = ask;
         may_ask(&origin, &command)?;
         let node_id = self.resolve(node)?;
         self.authorize(&node_id, &command)?;
@@ -95,18 +85,7 @@ impl Courier {
         };
         let once_key = [&origin.key_scope(), &node_id, &command, &key].map(String::as_str).join("\n");
         let deadline = Instant::now() + timeout.min(LONGEST_TIMEOUT);
-        Ok(Errand {
-            node_id,
-            command,
-            params,
-            deadline,
-            key,
-            once_key,
-            fingerprint,
-            session_key,
-            progress,
-            origin,
-        })
+        Ok(Errand { node_id, command, params, deadline, key, once_key, fingerprint, session_key, origin })
     }
 
     fn resolve(&self, name: String) -> Result<String, InvokeError> {

@@ -81,7 +81,7 @@ impl Courier {
         }
         let id = uuid::Uuid::new_v4().to_string();
         let (node, conn) = (Arc::clone(&connection.node_id), Arc::clone(&connection.conn_id));
-        let mut ticket = self.table.calls().open(id.clone(), node, conn, errand.progress.clone());
+        let mut ticket = self.table.calls().open(id.clone(), node, conn);
         // A socket that closed before the call was registered will not fail it.
         if self.table.socket(&errand.node_id, &connection.conn_id).is_none() {
             return Err(InvokeError::NotConnected);

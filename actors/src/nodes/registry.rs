@@ -3,8 +3,6 @@
 //! The actor keeps nothing itself. What it knows is in [`NodeTable`](super::NodeTable) and in the store, so
 //! an actor that starts anew goes on where the last one stopped.
 
-use super::call::{InvokeNode, Outcome};
-use super::courier::Courier;
 use super::pairing::{self, Approved, Rejected};
 use super::table::{NodeConnection, NodeSink, Published};
 use super::view::NodeView;
@@ -12,13 +10,11 @@ use crate::clock::now_ms;
 use crate::connection::{Caller, Outbound};
 use crate::gateway::Gateway;
 use crate::pairings::{NodeRecord, Surface};
-use actix::dev::{MessageResponse, OneshotSender};
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, Handler, Message,
     MessageResult, ResponseFuture, WrapFuture,
 };
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tidegate_protocol::{ErrorShape, Scopes};
@@ -49,13 +45,6 @@ pub struct NodeUp {
 #[derive(Debug, Message)]
 #[rtype(result = "Vec<NodeView>")]
 pub struct ListNodes;
-
-/// One node, by id, beginning of an id, or name.
-#[derive(Debug, Message)]
-#[rtype(result = "Option<NodeView>")]
-pub struct DescribeNode {
-    pub node: String,
-}
 
 /// Let a waiting surface in.
 #[derive(Debug, Message)]
@@ -236,47 +225,12 @@ fn introduced(old: Option<NodeRecord>, node_id: &str, caller: &Caller) -> NodeRe
     }
 }
 
-impl Handler<InvokeNode> for NodeRegistry {
-    type Result = Recallable;
-
-    fn handle(&mut self, ask: InvokeNode, _: &mut Self::Context) -> Self::Result {
-        let courier = Courier::of(&self.gateway);
-        Recallable(Box::pin(async move { courier.invoke(ask).await }))
-    }
-}
-
-/// A call that ends when its caller stops waiting: an actor's ordinary future would go on.
-pub struct Recallable(Pin<Box<dyn Future<Output = Outcome>>>);
-
-impl MessageResponse<NodeRegistry, InvokeNode> for Recallable {
-    fn handle(self, _: &mut Context<NodeRegistry>, caller: Option<OneshotSender<Outcome>>) {
-        actix::spawn(async move {
-            let Some(mut caller) = caller else { return drop(self.0.await) };
-            tokio::select! {
-                outcome = self.0 => drop(caller.send(outcome)),
-                () = caller.closed() => (),
-            }
-        });
-    }
-}
-
 impl Handler<ListNodes> for NodeRegistry {
     type Result = MessageResult<ListNodes>;
 
     fn handle(&mut self, _: ListNodes, _: &mut Self::Context) -> Self::Result {
         let settings = self.gateway.settings.get();
         MessageResult(self.gateway.node_table.views(&settings.gateway.nodes, true))
-    }
-}
-
-impl Handler<DescribeNode> for NodeRegistry {
-    type Result = MessageResult<DescribeNode>;
-
-    fn handle(&mut self, describe: DescribeNode, _: &mut Self::Context) -> Self::Result {
-        let settings = self.gateway.settings.get();
-        let table = &self.gateway.node_table;
-        let node_id = table.resolve(&describe.node).ok();
-        MessageResult(node_id.and_then(|id| table.view(&id, &settings.gateway.nodes, true)))
     }
 }
 

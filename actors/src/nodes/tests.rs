@@ -138,7 +138,6 @@ fn ask(node: &str, command: &str, params: Value, key: &str) -> InvokeNode {
         timeout: DEFAULT_TIMEOUT,
         idempotency_key: key.into(),
         session_key: None,
-        progress: None,
         origin: InvokeOrigin::Operator {
             scopes: ["operator.write"].into_iter().collect(),
             device: None,
@@ -146,6 +145,10 @@ fn ask(node: &str, command: &str, params: Value, key: &str) -> InvokeNode {
             approving_helper: false,
         },
     }
+}
+
+fn shown(gateway: &Gateway, node_id: &str) -> NodeView {
+    gateway.node_table.view(node_id, &gateway.settings.get().gateway.nodes, true).unwrap()
 }
 
 fn which(node: &str, key: &str) -> InvokeNode {

@@ -1,6 +1,6 @@
 //! `agent` and `agent.wait`: a turn for a script or a CLI, with its answer in the response.
 
-use super::call::{Call, Reply, json, restarting};
+use super::call::{AGENT, Call, Reply, json, restarting};
 use super::chat::{SentFile, Submitted, attachment, sender, submit, thinking};
 use super::table::Method;
 use crate::agent::{AwaitRun, RunStatus};
@@ -103,7 +103,7 @@ async fn agent(call: Call) -> Reply {
     }))?;
     call.interim(&accepted);
     let await_run = AwaitRun { run_id: run_id.clone(), timeout: patience };
-    let status = call.gateway.agent.send(await_run).await.map_err(|_| restarting())?;
+    let status = call.gateway.agent.send(await_run).await.map_err(restarting(AGENT))?;
     final_reply(&run_id, status)
 }
 
@@ -205,7 +205,7 @@ async fn wait(call: Call) -> Reply {
     let params: WaitParams = call.params()?;
     let timeout = params.timeout_ms.map_or(WAIT, Duration::from_millis);
     let await_run = AwaitRun { run_id: params.run_id.clone(), timeout };
-    let status = call.gateway.agent.send(await_run).await.map_err(|_| restarting())?;
+    let status = call.gateway.agent.send(await_run).await.map_err(restarting(AGENT))?;
     let (name, error): (&str, Option<Value>) = match status {
         RunStatus::Ok { .. } => ("ok", None),
         RunStatus::Error { message } => ("error", Some(Value::String(message))),

@@ -2,10 +2,13 @@
 
 use crate::connection::Caller;
 use crate::gateway::Gateway;
+use crate::supervise::Restarting;
+use actix::MailboxError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use std::sync::Arc;
+use std::time::Duration;
 use tidegate_protocol::{ErrorShape, frame, params};
 
 /// What a method answers with: JSON text, ready to be framed.
@@ -13,6 +16,13 @@ pub type Payload = Box<RawValue>;
 
 /// A method's answer.
 pub type Reply = Result<Payload, ErrorShape>;
+
+pub(super) const AGENT: Restarting = Restarting("the agent");
+pub(super) const DEVICES: Restarting = Restarting("device pairing");
+pub(super) const NODES: Restarting = Restarting("the registry of nodes");
+
+/// When an actor that is restarting may be asked again.
+const RESTARTED_AFTER: Duration = Duration::from_millis(500);
 
 /// A request on its way through a handler.
 #[derive(Clone)]
@@ -60,8 +70,21 @@ pub fn json(value: &(impl Serialize + ?Sized)) -> Reply {
     })
 }
 
-/// The answer while the agent is being restarted.
-pub(super) fn restarting() -> ErrorShape {
-    ErrorShape::unavailable("the agent is restarting; try again")
-        .retry_after(std::time::Duration::from_secs(1))
+/// The answer of a method whose actor is being restarted.
+pub(super) fn restarting(who: Restarting) -> impl FnOnce(MailboxError) -> ErrorShape {
+    move |_| ErrorShape::unavailable(who.to_string()).retry_after(RESTARTED_AFTER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_restarts_is_named_and_may_be_asked_again_soon() {
+        for who in [AGENT, DEVICES, NODES] {
+            let error = restarting(who)(MailboxError::Closed);
+            assert_eq!(error.message, format!("{} is restarting; try again", who.0));
+            assert_eq!((error.retryable, error.retry_after_ms), (Some(true), Some(500)));
+        }
+    }
 }

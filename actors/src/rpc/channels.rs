@@ -4,7 +4,7 @@ use super::call::{Call, Reply, json};
 use super::table::Method;
 use crate::Gateway;
 use crate::channels::{ChannelRequest, ChannelStatus, TELEGRAM, telegram};
-use crate::clock::now_ms;
+use crate::clock::{now_ms, utc_ms};
 use crate::inbound::{ChatKind, OutboundMessage, Route};
 use crate::settings::telegram::{DmPolicy, TelegramAccount, TelegramSettings};
 use crate::store::{NewOutbound, PAIRING_TTL_MS, PENDING_PER_ACCOUNT, PairingName, PairingRequest};
@@ -189,9 +189,9 @@ fn describe(request: &PairingRequest) -> Value {
         "senderId": request.sender,
         "senderLabel": if request.label.is_empty() { &request.sender } else { &request.label },
         "metadata": metadata,
-        "createdAt": iso(request.created_at),
-        "lastSeenAt": iso(request.last_seen_at),
-        "expiresAt": iso(request.expires_at),
+        "createdAt": utc_ms(request.created_at),
+        "lastSeenAt": utc_ms(request.last_seen_at),
+        "expiresAt": utc_ms(request.expires_at),
         "notifySupported": true,
     })
 }
@@ -301,34 +301,9 @@ async fn has_owner(
     Ok(false)
 }
 
-/// A time as JSON APIs write it: UTC, with milliseconds.
-fn iso(ms: i64) -> String {
-    let (days, of_day) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
-    // Howard Hinnant's days-to-date: years start in March, so that a leap day is the last of its year.
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute) = (of_day / 3_600_000, of_day / 60_000 % 60);
-    let (second, milli) = (of_day / 1000 % 60, of_day % 1000);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_written_in_utc() {
-        assert_eq!(iso(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(iso(951_782_400_000), "2000-02-29T00:00:00.000Z");
-        assert_eq!(iso(1_795_364_731_551), "2026-11-22T16:25:31.551Z");
-    }
 
     #[test]
     fn the_summary_leaves_out_what_is_not_there() {

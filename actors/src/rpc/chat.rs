@@ -1,6 +1,6 @@
 //! `chat.*`: WebChat's way in, and what was said.
 
-use super::call::{Call, Reply, json, restarting};
+use super::call::{AGENT, Call, Reply, json, restarting};
 use super::history::{History, HistoryAsk};
 use super::sessions::{defaults, row_of};
 use super::table::Method;
@@ -177,7 +177,7 @@ async fn abort(call: Call) -> Reply {
     let params: AbortParams = call.params()?;
     let session_key = Some(canonical(&params.session_key)?);
     let abort = AbortRuns { session_key, run_id: params.run_id, reason: "rpc" };
-    let outcome = call.gateway.agent.send(abort).await.map_err(|_| restarting())?;
+    let outcome = call.gateway.agent.send(abort).await.map_err(restarting(AGENT))?;
     json(&object!({"ok": true, "aborted": outcome.aborted, "runIds": outcome.run_ids}))
 }
 

@@ -1,11 +1,11 @@
 //! `device.*`: pairing requests, paired devices and their tokens.
 
+use super::call::{DEVICES, restarting};
 use super::{Call, Method, Reply, json};
 use crate::devices::{
     ApproveRequest, CallerRights, Closing, ListDevices, ManageError, RejectRequest, RemoveDevice,
     RenameDevice, RevokeToken, RotateToken,
 };
-use actix::MailboxError;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidegate_protocol::limits::close;
@@ -77,27 +77,27 @@ struct RotateResult<'a> {
 async fn list(call: Call) -> Reply {
     let NoParams {} = call.params()?;
     let rights = Some(CallerRights::of(&call.caller));
-    json(&call.gateway.devices.send(ListDevices { rights }).await.map_err(restarting)?)
+    json(&call.gateway.devices.send(ListDevices { rights }).await.map_err(restarting(DEVICES))?)
 }
 
 async fn approve(call: Call) -> Reply {
     let RequestParams { request_id } = call.params()?;
     let approve = ApproveRequest { rights: CallerRights::of(&call.caller), request_id: request_id.clone() };
-    let device = call.gateway.devices.send(approve).await.map_err(restarting)??;
+    let device = call.gateway.devices.send(approve).await.map_err(restarting(DEVICES))??;
     json(&json!({"requestId": request_id, "device": device}))
 }
 
 async fn reject(call: Call) -> Reply {
     let RequestParams { request_id } = call.params()?;
     let reject = RejectRequest { rights: CallerRights::of(&call.caller), request_id: request_id.clone() };
-    let device_id = call.gateway.devices.send(reject).await.map_err(restarting)??;
+    let device_id = call.gateway.devices.send(reject).await.map_err(restarting(DEVICES))??;
     json(&json!({"requestId": request_id, "deviceId": device_id}))
 }
 
 async fn remove(call: Call) -> Reply {
     let DeviceParams { device_id } = call.params()?;
     let remove = RemoveDevice { rights: CallerRights::of(&call.caller), device_id: device_id.clone() };
-    let closing = call.gateway.devices.send(remove).await.map_err(restarting)??;
+    let closing = call.gateway.devices.send(remove).await.map_err(restarting(DEVICES))??;
     last_words(&call, closing, json(&json!({"deviceId": device_id})))
 }
 
@@ -105,7 +105,7 @@ async fn rename(call: Call) -> Reply {
     let RenameParams { device_id, label } = call.params()?;
     let rights = CallerRights::of(&call.caller);
     let rename = RenameDevice { rights, device_id: device_id.clone(), label };
-    let label = call.gateway.devices.send(rename).await.map_err(restarting)??;
+    let label = call.gateway.devices.send(rename).await.map_err(restarting(DEVICES))??;
     json(&json!({"deviceId": device_id, "label": label}))
 }
 
@@ -116,7 +116,7 @@ async fn rotate(call: Call) -> Reply {
     let rights = CallerRights::of(&call.caller);
     let scopes = scopes.map(Scopes::from);
     let rotate = RotateToken { rights, device_id: device_id.clone(), role, scopes };
-    let rotated = call.gateway.devices.send(rotate).await.map_err(restarting)??;
+    let rotated = call.gateway.devices.send(rotate).await.map_err(restarting(DEVICES))??;
     let token = rotated.token.as_ref().map(|token| token.expose());
     let result = RotateResult {
         device_id: &device_id,
@@ -134,7 +134,7 @@ async fn revoke(call: Call) -> Reply {
     let role = params.role()?;
     let device_id = params.device_id;
     let revoke = RevokeToken { rights: CallerRights::of(&call.caller), device_id: device_id.clone(), role };
-    let (revoked_at_ms, closing) = call.gateway.devices.send(revoke).await.map_err(restarting)??;
+    let (revoked_at_ms, closing) = call.gateway.devices.send(revoke).await.map_err(restarting(DEVICES))??;
     let result = json(&json!({"deviceId": device_id, "role": role, "revokedAtMs": revoked_at_ms}));
     last_words(&call, closing, result)
 }
@@ -146,8 +146,4 @@ fn last_words(call: &Call, Closing(closing): Closing, reply: Reply) -> Reply {
         call.caller.revoke(close::DEVICE_REMOVED, "device removed");
     }
     reply
-}
-
-fn restarting(_: MailboxError) -> ErrorShape {
-    ErrorShape::unavailable("device pairing is restarting; try again").retryable()
 }

@@ -2,11 +2,11 @@
 
 mod qr;
 
+use super::call::{DEVICES, restarting};
 use super::{Call, Method, Reply, json};
 use crate::devices::{CodeOutcome, MintCode, SetupStatus};
 use crate::remote::reach::{self, Address, Wish};
 use crate::settings::{AuthMode, Settings};
-use actix::MailboxError;
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::setup_code::Access;
 use tidegate_protocol::{ErrorShape, Scope};
@@ -99,7 +99,7 @@ async fn mint(call: Call) -> Reply {
     }
     let Address { url, tls_fingerprint, .. } = address.clone();
     let mint = MintCode { access, url, tls_fingerprint, join };
-    let minted = call.gateway.devices.send(mint).await.map_err(restarting)??;
+    let minted = call.gateway.devices.send(mint).await.map_err(restarting(DEVICES))??;
     let setup_code = minted.payload.encode();
     crate::redaction::hide(&setup_code);
     json(&MintResult {
@@ -118,7 +118,7 @@ async fn mint(call: Call) -> Reply {
 
 async fn status(call: Call) -> Reply {
     let StatusParams { setup_id } = call.params()?;
-    let outcome = call.gateway.devices.send(SetupStatus { setup_id }).await.map_err(restarting)?;
+    let outcome = call.gateway.devices.send(SetupStatus { setup_id }).await.map_err(restarting(DEVICES))?;
     json(&match outcome {
         Some(outcome) if outcome.delivered => {
             StatusResult { completion: Some(outcome), ..Default::default() }
@@ -144,8 +144,4 @@ fn auth_label(settings: &Settings) -> Result<&'static str, ErrorShape> {
         ));
     }
     Ok(mode.as_str())
-}
-
-fn restarting(_: MailboxError) -> ErrorShape {
-    ErrorShape::unavailable("device pairing is restarting; try again").retryable()
 }

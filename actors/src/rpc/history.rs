@@ -1,6 +1,6 @@
 //! A session's messages as clients read them.
 
-use super::call::{Reply, json as text, restarting};
+use super::call::{Reply, json as text};
 use crate::Gateway;
 use crate::session_key::canonical;
 use crate::store::TranscriptRow;
@@ -72,7 +72,7 @@ impl History {
         ask: HistoryAsk,
         finish: impl FnOnce(Value) -> Value + Send + 'static,
     ) -> Reply {
-        let place = WORKSHOP.acquire().await.map_err(|_| restarting())?;
+        let place = WORKSHOP.acquire().await.map_err(|_| unread())?;
         let session_key = ask.session_key()?;
         let Some(session) = gateway.store.session(&session_key).await? else {
             return text(&finish(Self::empty(session_key).into_value()));
@@ -86,7 +86,7 @@ impl History {
             let _place = place;
             text(&finish(Self::page(session_key, session_id, &ask, total, rows).into_value()))
         });
-        work.await.map_err(|_| restarting())?
+        work.await.map_err(|_| unread())?
     }
 
     fn page(
@@ -102,11 +102,11 @@ impl History {
         let since = ask.cursor.as_deref().and_then(|cursor| seq_of(cursor, &session_id));
         let first = rows.first().map_or(1, |row| row.seq);
         // A cursor from before this page can't be continued from it.
-        let since = since.filter(|&seq| seq + 1 >= first);
+        let since = since.filter(|&seq| seq >= first.saturating_sub(1));
         let mut messages: Vec<Value> =
             rows.into_iter().filter(|row| since.is_none_or(|seq| row.seq > seq)).map(shown).collect();
         trim(&mut messages, ask.max_bytes.or(ask.max_chars));
-        let has_more = since.is_none() && messages.len() + offset < total;
+        let has_more = since.is_none() && messages.len().saturating_add(offset) < total;
         Self {
             session_key,
             session_id: Some(session_id),
@@ -148,6 +148,11 @@ impl History {
         }
         value
     }
+}
+
+/// The answer when the page was not made, which is a bug and no restart.
+fn unread() -> ErrorShape {
+    ErrorShape::unavailable("the history could not be read; see the gateway's log").retryable()
 }
 
 fn seq_of(cursor: &str, session_id: &str) -> Option<i64> {
@@ -231,5 +236,26 @@ mod tests {
         });
         let page: Value = serde_json::from_str(reply.await.unwrap().get()).unwrap();
         assert_eq!((&page["elsewhere"], &page["messages"][0]["content"]), (&json!(true), &json!("hello")));
+    }
+    #[test]
+    fn no_number_of_a_client_is_too_large() {
+        let row = TranscriptRow {
+            seq: 1,
+            message_id: "m".into(),
+            run_id: None,
+            role: "user".into(),
+            message: json!({}),
+            created_at: 0,
+        };
+        let ask = json!({"sessionKey": "main", "cursor": format!("s:{}", i64::MAX)});
+        let ask: HistoryAsk = serde_json::from_value(ask).unwrap();
+        let page = History::page("main".into(), "s".into(), &ask, 1, vec![row.clone()]);
+        assert!(page.delta && page.messages.is_empty());
+        for offset in [1, usize::MAX] {
+            let ask: HistoryAsk =
+                serde_json::from_value(json!({"sessionKey": "main", "offset": offset})).unwrap();
+            let page = History::page("main".into(), "s".into(), &ask, 1, vec![row.clone()]);
+            assert!(page.messages.is_empty() && !page.has_more);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! `node.*` for operators: looking at nodes, calling them, deciding about them.
 
-use super::call::{Call, Reply, json};
+use super::call::{Call, DEVICES, NODES, Reply, json, restarting};
 use super::table::Method;
 use crate::clock::now_ms;
 use crate::devices;
@@ -8,7 +8,6 @@ use crate::nodes::{
     ApproveSurface, Courier, DEFAULT_TIMEOUT, ForgetNode, InvokeNode, InvokeOrigin, NodeView, RejectSurface,
     RenameNode, pairing_list,
 };
-use actix::MailboxError;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::time::Duration;
@@ -111,7 +110,6 @@ async fn invoke(call: Call) -> Reply {
         timeout: timeout_ms.filter(|ms| *ms > 0).map_or(DEFAULT_TIMEOUT, Duration::from_millis),
         idempotency_key,
         session_key,
-        progress: None,
         origin: InvokeOrigin::operator(&call.caller),
     };
     json(&*Courier::of(&call.gateway).invoke(ask).await?)
@@ -121,19 +119,19 @@ async fn rename(call: Call) -> Reply {
     let Named { node_id, display_name } = call.params()?;
     let node_id = find(&call, &node_id)?;
     let message = RenameNode { node_id: node_id.clone(), display_name: display_name.clone() };
-    call.gateway.nodes.send(message).await.map_err(restarting)??;
+    call.gateway.nodes.send(message).await.map_err(restarting(NODES))??;
     json(&Named { node_id, display_name: display_name.trim().to_owned() })
 }
 
 async fn approve(call: Call) -> Reply {
     let RequestParams { request_id } = call.params()?;
     let message = ApproveSurface { request_id, scopes: call.caller.scopes.clone() };
-    json(&call.gateway.nodes.send(message).await.map_err(restarting)??)
+    json(&call.gateway.nodes.send(message).await.map_err(restarting(NODES))??)
 }
 
 async fn reject(call: Call) -> Reply {
     let RequestParams { request_id } = call.params()?;
-    json(&call.gateway.nodes.send(RejectSurface { request_id }).await.map_err(restarting)??)
+    json(&call.gateway.nodes.send(RejectSurface { request_id }).await.map_err(restarting(NODES))??)
 }
 
 async fn remove(call: Call) -> Reply {
@@ -146,9 +144,9 @@ async fn remove(call: Call) -> Reply {
     let node_id = find(&call, &node_id)?;
     // First its key to the door, then what it was allowed behind it.
     let device = devices::ForgetNode { device_id: node_id.clone() };
-    call.gateway.devices.send(device).await.map_err(restarting)??;
+    call.gateway.devices.send(device).await.map_err(restarting(DEVICES))??;
     let message = ForgetNode { node_id: node_id.clone() };
-    if !call.gateway.nodes.send(message).await.map_err(restarting)?? {
+    if !call.gateway.nodes.send(message).await.map_err(restarting(NODES))?? {
         return Err(unknown());
     }
     json(&Removed { node_id })
@@ -164,9 +162,4 @@ pub(super) fn find(call: &Call, name: &str) -> Result<String, ErrorShape> {
 
 fn unknown() -> ErrorShape {
     ErrorShape::invalid("unknown nodeId")
-}
-
-fn restarting(_: MailboxError) -> ErrorShape {
-    ErrorShape::unavailable("the registry of nodes is restarting; try again")
-        .retry_after(Duration::from_millis(500))
 }

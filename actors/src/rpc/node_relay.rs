@@ -71,7 +71,6 @@ async fn relay(call: &Call, node: String, command: &str, params: Value, origin: 
         timeout: DEFAULT_TIMEOUT,
         idempotency_key: uuid::Uuid::new_v4().to_string(),
         session_key: None,
-        progress: None,
         origin,
     };
     Ok(Courier::of(&call.gateway).invoke(ask).await?.payload.clone())

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use std::sync::Arc;
+use tidegate_protocol::error::AWAITING_APPROVAL;
 use tidegate_protocol::{ErrorShape, Scope};
 
 pub(super) const METHODS: &[Method] = &[
@@ -49,9 +50,11 @@ struct ResultParams {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ProgressParams {
-    invoke_id: String,
+    #[serde(rename = "invokeId")]
+    _invoke_id: String,
     node_id: String,
-    seq: u64,
+    #[serde(rename = "seq")]
+    _seq: u64,
     chunk: String,
 }
 
@@ -73,13 +76,14 @@ fn result(call: &Call) -> Reply {
     taken(call.gateway.node_table.calls().complete(&id, &node_id, answer))
 }
 
+/// Nobody here listens to a command while it runs, and the node is told so.
 fn progress(call: &Call) -> Reply {
-    let ProgressParams { invoke_id, node_id, seq, chunk } = call.params()?;
+    let ProgressParams { node_id, chunk, .. } = call.params()?;
     same_node(call, &node_id)?;
     if chunk.len() > LARGEST_CHUNK {
         return Err(ErrorShape::invalid("progress chunk too large"));
     }
-    taken(call.gateway.node_table.calls().progress(&invoke_id, &node_id, seq, chunk))
+    taken(false)
 }
 
 async fn event(call: Call) -> Reply {
@@ -165,6 +169,7 @@ fn awaiting(request_id: Option<&str>) -> ErrorShape {
     ErrorShape::unavailable(format!(
         "node capability surface is awaiting operator approval; {how}, then this node retries automatically"
     ))
+    .with_details(serde_json::json!({ "code": AWAITING_APPROVAL }))
 }
 
 fn pull(call: &Call) -> Reply {

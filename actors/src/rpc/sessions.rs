@@ -1,6 +1,6 @@
 //! `sessions.*`: the list of conversations, what one looks like, and listening to them.
 
-use super::call::{Call, Reply, json, restarting};
+use super::call::{AGENT, Call, Reply, json, restarting};
 use super::status::first_model;
 use super::table::Method;
 use crate::Gateway;
@@ -37,7 +37,7 @@ struct ListParams {
     #[serde(default)]
     offset: Option<usize>,
     #[serde(default)]
-    active_minutes: Option<i64>,
+    active_minutes: Option<u32>,
     #[serde(default)]
     agent_id: Option<String>,
     #[serde(default)]
@@ -54,7 +54,8 @@ impl ListParams {
             Some(Value::Bool(archived)) => row.archived == *archived,
             _ => !row.archived,
         };
-        let recent = self.active_minutes.is_none_or(|minutes| row.updated_at >= now_ms() - minutes * 60_000);
+        let since = |minutes: u32| now_ms() - i64::from(minutes) * 60_000;
+        let recent = self.active_minutes.is_none_or(|minutes| row.updated_at >= since(minutes));
         let agent = self.agent_id.as_ref().is_none_or(|agent| row.agent_id == *agent);
         let found = self.search.as_ref().is_none_or(|text| {
             let text = text.to_lowercase();
@@ -79,7 +80,7 @@ async fn list_value(gateway: &Gateway, params: &ListParams) -> Result<Value, Err
     let offset = params.offset.unwrap_or(0);
     let page: Vec<Value> =
         rows.iter().skip(offset).take(limit).map(|row| session_value(row, &load)).collect();
-    let next = offset + page.len();
+    let next = offset.saturating_add(page.len());
     Ok(object!({
         "ts": now_ms(),
         "path": gateway.settings.paths().database().display().to_string(),
@@ -229,7 +230,7 @@ async fn abort(call: Call) -> Reply {
     }
     let session_key = params.key.map(|key| canonical(&key)).transpose()?;
     let abort = AbortRuns { session_key, run_id: params.run_id, reason: "rpc" };
-    let outcome = call.gateway.agent.send(abort).await.map_err(|_| restarting())?;
+    let outcome = call.gateway.agent.send(abort).await.map_err(restarting(AGENT))?;
     json(&object!({"ok": true, "aborted": outcome.aborted, "runIds": outcome.run_ids}))
 }
 
@@ -259,7 +260,7 @@ async fn delete(call: Call) -> Reply {
 
 async fn stop_runs(call: &Call, key: &str) -> Result<(), ErrorShape> {
     let abort = AbortRuns { session_key: Some(key.to_owned()), run_id: None, reason: "rpc" };
-    call.gateway.agent.send(abort).await.map_err(|_| restarting())?;
+    call.gateway.agent.send(abort).await.map_err(restarting(AGENT))?;
     Ok(())
 }
 
@@ -309,4 +310,34 @@ fn changed(gateway: &Gateway, row: &SessionRow, reason: &str) {
         "session": session_value(row, &AgentLoad::default()),
     });
     gateway.broadcast("sessions.changed", &change, Audience::SessionList);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{Settings, SettingsHandle, StatePaths};
+    use crate::store::Store;
+
+    fn params(params: Value) -> Result<ListParams, ErrorShape> {
+        let raw = serde_json::value::to_raw_value(&params).unwrap();
+        tidegate_protocol::params::parse("sessions.list", Some(&raw))
+    }
+
+    #[test]
+    fn minutes_that_are_no_minutes_are_refused() {
+        for bad in [i64::MAX, i64::MIN, -1] {
+            let error = params(object!({"activeMinutes": bad})).unwrap_err();
+            assert!(error.message.contains("/activeMinutes"), "{}", error.message);
+        }
+        assert_eq!(params(object!({"activeMinutes": u32::MAX})).unwrap().active_minutes, Some(u32::MAX));
+    }
+
+    #[actix::test]
+    async fn a_page_far_behind_the_end_is_empty() {
+        let settings = SettingsHandle::new(Settings::default(), StatePaths::new("unused"));
+        let gateway = Gateway::new(settings, Store::temporary().unwrap());
+        let ask = params(object!({"offset": usize::MAX, "limit": usize::MAX, "activeMinutes": u32::MAX}));
+        let list = list_value(&gateway, &ask.unwrap()).await.unwrap();
+        assert_eq!((&list["count"], &list["hasMore"]), (&object!(0), &object!(false)));
+    }
 }

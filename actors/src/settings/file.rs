@@ -5,6 +5,9 @@ use serde_json::Value;
 
 /// The config file behind the running settings.
 pub trait ConfigFile: Send + Sync {
+    /// Where it is. Reads nothing.
+    fn path(&self) -> String;
+
     /// Reads it as it is now. Blocking: call it off the arbiter.
     fn read(&self) -> ConfigSnapshot;
 

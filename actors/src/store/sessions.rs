@@ -169,7 +169,9 @@ pub(crate) fn apply_update(db: &Connection, key: &str, update: &SessionUpdate) -
     db.prepare_cached(
         "UPDATE sessions SET
            status = coalesce(?2, status), model = coalesce(?3, model), last_run_id = coalesce(?4, last_run_id),
-           input_tokens = input_tokens + ?5, output_tokens = output_tokens + ?6,
+           -- A sum too large for an integer would become a float, which no reader of the row expects.
+           input_tokens = min(input_tokens + ?5, 9223372036854775807),
+           output_tokens = min(output_tokens + ?6, 9223372036854775807),
            total_tokens = coalesce(?7, total_tokens), title = coalesce(?8, title),
            started_at = coalesce(?9, started_at), ended_at = coalesce(?10, ended_at), updated_at = ?11
          WHERE key = ?1",
@@ -224,4 +226,39 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Result<SessionRow, StoreError>> {
     };
     let route = route.map(|text| serde_json::from_str(&text)).transpose();
     Ok(route.map(|route| SessionRow { route, ..session }).map_err(StoreError::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inbound::Sender;
+
+    #[actix::test]
+    async fn tokens_beyond_all_numbers_leave_a_row_that_can_be_read() {
+        let store = Store::temporary().unwrap();
+        let inbound = Inbound {
+            channel: "webchat".into(),
+            account: String::new(),
+            event_id: "e".into(),
+            run_id: "r".into(),
+            session_key: "agent:main:main".into(),
+            route: None,
+            sender: Sender { id: "cli".into(), name: None, username: None, owner: true },
+            text: "hello".into(),
+            attachments: vec![],
+            received_at_ms: 0,
+            reply_context: None,
+            model: None,
+            thinking: None,
+            timeout_ms: None,
+        };
+        let key = store.session_for(&inbound).await.unwrap().key;
+        for _ in 0..2 {
+            let update =
+                SessionUpdate { input_tokens: i64::MAX, output_tokens: i64::MAX, ..Default::default() };
+            store.update_session(&key, update).await.unwrap();
+        }
+        let row = store.session(&key).await.unwrap().unwrap();
+        assert_eq!((row.input_tokens, row.output_tokens), (i64::MAX, i64::MAX));
+    }
 }

@@ -43,7 +43,7 @@ pub use exit::Exit;
 pub use intensity::Intensity;
 pub use messages::{Probe, Shutdown};
 pub use requests::{AdoptChild, ListChildren, StartChild, StartError, StopAll, StopChild};
-pub use slot::Slot;
+pub use slot::{Restarting, Slot};
 pub use supervisor::{Strategy, Supervisor};
 pub use tree::{ChildState, TreeNode, TreeView};
 pub use watch::{Watched, watch};

@@ -14,6 +14,11 @@ struct Inner<A: Actor> {
     waiting: AtomicUsize,
 }
 
+/// What is said while somebody is being restarted, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is restarting; try again")]
+pub struct Restarting(pub &'static str);
+
 impl<A: Actor<Context = Context<A>>> Slot<A> {
     /// A slot that already points at a running actor, such as a fake in a test.
     pub fn of(addr: Addr<A>) -> Self {

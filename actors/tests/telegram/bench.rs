@@ -99,6 +99,11 @@ impl Bench {
         assert!(came, "waited in vain until {what}; status {:?}; calls {:?}", self.status(), self.calls());
     }
 
+    /// How many polls were answered.
+    pub fn polls(&self) -> usize {
+        self.fake.calls_of("getUpdates").iter().filter(|poll| poll.status.is_some()).count()
+    }
+
     pub fn calls(&self) -> Vec<(String, Option<u16>)> {
         self.fake.calls().into_iter().map(|call| (call.method, call.status)).collect()
     }

@@ -196,11 +196,11 @@ fn photo(id: &str, caption: Option<&str>) -> serde_json::Value {
 #[actix::test]
 async fn an_album_over_several_polls_is_one_turn_before_what_follows_it() {
     let bench = Bench::start(open()).await.ready().await;
+    let polls = bench.polls();
     for id in ["a", "b", "c"] {
         bench.fake.message(555, 555, photo(id, (id == "b").then_some("all of them")));
-        // The poll that brought one picture is over before the next one comes.
         if id == "a" {
-            actix::clock::sleep(std::time::Duration::from_millis(150)).await;
+            bench.until("the poll that brought it is over", |bench| bench.polls() > polls).await;
         }
     }
     let last = bench.fake.say(555, "what are they?");
@@ -224,8 +224,9 @@ async fn an_album_in_a_group_is_addressed_by_the_words_at_one_of_its_pictures() 
 #[actix::test]
 async fn an_album_that_a_crash_cuts_short_comes_whole_and_once() {
     let bench = Bench::start(open()).await.ready().await;
+    let polls = bench.polls();
     let first = bench.fake.message(555, 555, photo("a", None));
-    actix::clock::sleep(std::time::Duration::from_millis(150)).await;
+    bench.until("the poll that brought it is over", |bench| bench.polls() > polls).await;
     bench.stop().await;
     assert!(bench.rows().is_empty());
     assert!(bench.fake.confirmed().is_none_or(|confirmed| confirmed < first));

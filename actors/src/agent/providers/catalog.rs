@@ -30,6 +30,8 @@ pub enum NoModel {
     UnknownProvider { provider: String, model: String },
     #[error("the provider `{provider}` wants the API `{api}`, which this gateway doesn't speak")]
     UnknownApi { provider: String, api: String },
+    #[error("the base address of the provider `{provider}` is no URL")]
+    NoAddress { provider: String },
     #[error("the provider `{provider}` has no API key; set `{env}`")]
     NoKey { provider: String, env: String },
 }
@@ -168,8 +170,7 @@ impl Catalog<'_> {
         let entry = configured.and_then(|p| p.models.iter().find(|entry| entry.id == model));
         let api = api_of(provider, configured, known)?;
         let account = self.account(provider, configured, known)?;
-        let local = is_local(&account.base_url);
-        let default_context = if local { DEFAULT_LOCAL_CONTEXT } else { DEFAULT_CONTEXT };
+        let default_context = if account.is_local() { DEFAULT_LOCAL_CONTEXT } else { DEFAULT_CONTEXT };
         Ok(Candidate {
             model: model.to_owned(),
             api,
@@ -208,19 +209,23 @@ impl Catalog<'_> {
             .and_then(|settings| settings.api_key.clone())
             .filter(|key| !key.is_blank())
             .or_else(|| key_env.and_then(self.env).map(Secret::new));
-        let headers: Vec<(String, Secret)> = configured
+        let mut headers: Vec<(String, Secret)> = configured
             .map(|settings| {
                 settings.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
             })
             .unwrap_or_default();
-        if let (None, Some(env), true) = (&api_key, key_env, headers.is_empty() && !is_local(&base_url)) {
-            return Err(NoModel::NoKey { provider: provider.to_owned(), env: env.to_owned() });
-        }
-        let mut headers = headers;
+        let open = !headers.is_empty();
         if let (true, Some(key)) = (configured.is_some_and(|settings| settings.auth_header), &api_key) {
             headers.push(("authorization".to_owned(), Secret::new(format!("Bearer {}", key.expose()))));
         }
-        Ok(Account { provider: provider.to_owned(), base_url, api_key, headers })
+        let base_url = base_url.parse().map_err(|_| NoModel::NoAddress { provider: provider.to_owned() })?;
+        let account = Account { provider: provider.to_owned(), base_url, api_key, headers };
+        match key_env {
+            Some(env) if account.api_key.is_none() && !open && !account.is_local() => {
+                Err(NoModel::NoKey { provider: provider.to_owned(), env: env.to_owned() })
+            }
+            _ => Ok(account),
+        }
     }
 
     /// Every model that a person could name, for `models.list`.
@@ -295,27 +300,16 @@ fn max_tokens_of(entry: Option<&ModelSettings>, configured: Option<&ProviderSett
     u32::try_from(tokens).ok().filter(|tokens| *tokens > 0)
 }
 
+/// Nobody waits longer for an answer, whatever the configuration says: a clock has an end, too.
+const LONGEST_ANSWER: Duration = Duration::from_secs(24 * 3600);
+
 fn patience(timeout: Option<Duration>) -> Patience {
     let default = Patience::default();
-    match timeout {
+    match timeout.map(|total| total.min(LONGEST_ANSWER)) {
         Some(total) => {
             Patience { total, first_byte: default.first_byte.min(total), idle: default.idle.min(total) }
         }
         None => default,
-    }
-}
-
-fn is_local(base_url: &str) -> bool {
-    let rest = base_url.split_once("://").map_or(base_url, |(_, rest)| rest);
-    let host = rest.split(['/', '?']).next().unwrap_or_default();
-    let host = host
-        .strip_prefix('[')
-        .and_then(|v6| v6.split(']').next())
-        .unwrap_or_else(|| host.split(':').next().unwrap_or_default());
-    match host.parse::<std::net::IpAddr>() {
-        Ok(std::net::IpAddr::V4(ip)) => ip.is_loopback() || ip.is_private(),
-        Ok(std::net::IpAddr::V6(ip)) => ip.is_loopback() || ip.is_unique_local(),
-        Err(_) => host == "localhost" || host.ends_with(".local") || host.ends_with(".internal"),
     }
 }
 
@@ -331,6 +325,11 @@ mod tests {
     fn names(settings: &Settings, env: Env<'_>, ollama: &[String]) -> Result<Vec<String>, NoModel> {
         let found = Catalog { settings, env, ollama }.candidates("main", None)?;
         Ok(found.iter().map(Candidate::name).collect())
+    }
+
+    #[test]
+    fn a_timeout_beyond_all_clocks_is_a_day() {
+        assert_eq!(patience(Some(Duration::from_secs(u64::MAX))).total, LONGEST_ANSWER);
     }
 
     #[test]
@@ -395,12 +394,16 @@ mod tests {
     }
 
     #[test]
-    fn local_addresses_need_no_key() {
+    fn local_addresses_need_no_key_and_what_is_no_address_is_named() {
+        let settings = settings(json!({"models": {"providers": {
+            "openai": {"baseUrl": "http://10.0.0.2/v1"}, "openrouter": {"baseUrl": "https://8.8.8.8/v1"},
+            "typo": {"baseUrl": "10.0.0.2/v1"},
+        }}}));
+        let catalog = Catalog { settings: &settings, env: &|_| None, ollama: &[] };
+        assert_eq!(catalog.candidate("openai/m").unwrap().context_tokens, DEFAULT_LOCAL_CONTEXT);
+        assert!(matches!(catalog.candidate("openrouter/m"), Err(NoModel::NoKey { .. })));
         assert!(
-            is_local("http://127.0.0.1:8000/v1")
-                && is_local("http://[::1]:1/v1")
-                && is_local("http://10.0.0.2")
+            matches!(catalog.candidate("typo/m"), Err(NoModel::NoAddress { provider }) if provider == "typo")
         );
-        assert!(!is_local("https://api.openai.com/v1") && !is_local("https://8.8.8.8"));
     }
 }

@@ -215,13 +215,18 @@ impl Usage {
         *self == Self::default()
     }
 
-    /// Adds another answer of the same run.
+    /// All that the model read, from its cache or not.
+    pub fn prompt(&self) -> u64 {
+        self.input.saturating_add(self.cache_read).saturating_add(self.cache_write)
+    }
+
+    /// Adds another answer of the same run. A server may tell any number.
     pub fn add(&mut self, other: &Self) {
-        self.input += other.input;
-        self.output += other.output;
-        self.total_tokens += other.total_tokens;
-        self.cache_read += other.cache_read;
-        self.cache_write += other.cache_write;
+        self.input = self.input.saturating_add(other.input);
+        self.output = self.output.saturating_add(other.output);
+        self.total_tokens = self.total_tokens.saturating_add(other.total_tokens);
+        self.cache_read = self.cache_read.saturating_add(other.cache_read);
+        self.cache_write = self.cache_write.saturating_add(other.cache_write);
     }
 }
 
@@ -296,6 +301,24 @@ mod tests {
         });
         let message: ChatMessage = serde_json::from_value(row.clone()).unwrap();
         assert_eq!(serde_json::to_value(&message).unwrap(), row);
+    }
+
+    #[test]
+    fn absurd_counts_end_at_the_largest_number() {
+        let most = Usage {
+            input: u64::MAX,
+            output: u64::MAX,
+            total_tokens: u64::MAX,
+            cache_read: 1,
+            cache_write: 1,
+        };
+        let mut sum = most;
+        sum.add(&most);
+        assert_eq!(
+            (sum.input, sum.output, sum.total_tokens, sum.cache_read),
+            (u64::MAX, u64::MAX, u64::MAX, 2)
+        );
+        assert_eq!(sum.prompt(), u64::MAX);
     }
 
     #[test]

@@ -195,7 +195,7 @@ async fn a_server_that_refuses_a_field_gets_the_request_without_it() {
 async fn nobody_listening_is_a_network_error() {
     let fake = FakeModels::start();
     let mut candidates = candidates(&fake, &["a/m"]);
-    candidates[0].account.base_url = "http://127.0.0.1:9".into();
+    candidates[0].account.base_url = "http://127.0.0.1:9".parse().unwrap();
     let failure =
         complete(&candidates, &request(vec![user("x")]), FAST, &mut Seen::default()).await.unwrap_err();
     assert_eq!(failure.errors[0].kind, ModelErrorKind::Network);

@@ -164,15 +164,15 @@ impl Run<'_> {
             status: Some(status),
             model: last.map(|answer| format!("{}/{}", answer.provider, answer.model)),
             last_run_id: Some(self.inbound.run_id.clone()),
-            input_tokens: count(usage.input + usage.cache_read + usage.cache_write),
+            input_tokens: count(usage.prompt()),
             output_tokens: count(usage.output),
             total_tokens: last.map(|answer| count(answer.usage.total_tokens)).filter(|tokens| *tokens > 0),
             title: None,
             started_at: None,
             ended_at: Some(now_ms()),
         };
-        self.session.input_tokens += update.input_tokens;
-        self.session.output_tokens += update.output_tokens;
+        self.session.input_tokens = self.session.input_tokens.saturating_add(update.input_tokens);
+        self.session.output_tokens = self.session.output_tokens.saturating_add(update.output_tokens);
         self.session.total_tokens = update.total_tokens.unwrap_or(self.session.total_tokens);
         update
     }

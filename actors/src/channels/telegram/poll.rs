@@ -129,7 +129,7 @@ impl Poller {
         };
         let numbered = updates.iter().filter_map(|raw| Some((incoming::number(raw)?, incoming::read(raw))));
         let gathered = self.albums.gather(numbered.collect());
-        let next = gathered.held_from.unwrap_or(last + 1);
+        let next = gathered.held_from.unwrap_or(last.saturating_add(1));
         let mut batch = Batch::default();
         for (number, update) in gathered.updates {
             batch.add(line, bot, number, update).await?;

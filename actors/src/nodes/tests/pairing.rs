@@ -19,7 +19,7 @@ async fn nothing_runs_before_approval_and_a_wider_surface_needs_another_one() {
     let mut node = connect(&gateway, "n", "c2", WHICH).await;
     let run = ask("n", "system.run", json!({ "command": ["id"] }), "k2");
     assert!(matches!(courier.invoke(run).await.unwrap_err(), InvokeError::NotAllowed { .. }));
-    let view = gateway.nodes.send(DescribeNode { node: "n".into() }).await.unwrap().unwrap();
+    let view = shown(&gateway, "n");
     assert_eq!(view.approval_state, ApprovalState::PendingReapproval);
     assert_eq!(view.commands, ["system.which"]);
     assert_eq!(view.pending_declared_commands.unwrap(), ["system.run", "system.which"]);
@@ -106,10 +106,10 @@ async fn a_nodes_news_are_its_own() {
     assert_eq!(reason("bogus", json!({})).await, Some("unsupported_event"));
     assert_eq!(reason("node.presence.alive", json!({ "trigger": "manual" })).await, Some("persisted"));
     assert_eq!(reason("exec.finished", json!({ "runId": "not mine" })).await, Some("unmatched_exec_event"));
-    let view = gateway.nodes.send(DescribeNode { node: "n".into() }).await.unwrap().unwrap();
+    let view = shown(&gateway, "n");
     assert_eq!((view.host_stats.unwrap()["cpuCount"].clone(), &*view.last_seen_reason), (2.into(), "manual"));
     node.close();
-    let view = gateway.nodes.send(DescribeNode { node: "n".into() }).await.unwrap().unwrap();
+    let view = shown(&gateway, "n");
     assert!(!view.connected && view.host_stats.is_some());
 }
 

@@ -95,16 +95,21 @@ async fn an_answer_passes_through_untouched_whatever_form_it_has() {
 }
 
 #[actix::test]
-async fn progress_reaches_whoever_listens() {
+async fn a_node_hears_that_nobody_listens_to_its_progress() {
     let gateway = gateway();
     let mut node = approved(&gateway, "n", "c1").await;
-    let (sender, mut chunks) = tokio::sync::mpsc::unbounded_channel();
-    let _call = start(&gateway, InvokeNode { progress: Some(sender), ..which("n", "k") });
-    let id = node.request().await["id"].clone();
-    let piece = json!({ "invokeId": id, "nodeId": "n", "seq": 0, "chunk": "part" }).to_string();
-    let heard = call(&gateway, &node.caller, "node.invoke.progress", &piece).await;
-    assert_eq!(heard, Ok(json!({ "ok": true })));
-    assert_eq!(chunks.recv().await.as_deref(), Some("part"));
+    let call_under_way = start(&gateway, which("n", "k"));
+    let request = node.request().await;
+    for seq in [0, 1, u64::MAX] {
+        let piece = json!({ "invokeId": request["id"], "nodeId": "n", "seq": seq, "chunk": "part" });
+        let heard = call(&gateway, &node.caller, "node.invoke.progress", &piece.to_string()).await;
+        assert_eq!(heard, Ok(json!({ "ok": true, "ignored": true })), "{seq}");
+    }
+    let forged = json!({ "invokeId": request["id"], "nodeId": "other", "seq": 0, "chunk": "x" }).to_string();
+    let forged = call(&gateway, &node.caller, "node.invoke.progress", &forged).await;
+    assert_eq!(message(forged), "nodeId mismatch");
+    assert!(node.answer(&request, "1"));
+    assert!(call_under_way.await.unwrap().is_ok());
 }
 
 #[actix::test]
@@ -183,7 +188,7 @@ async fn a_node_publishes_for_itself_and_only_what_can_be_read() {
     let tools = json!({ "tools": [tool] }).to_string();
     let kept = call(&gateway, &node.caller, "node.pluginTools.update", &tools).await.unwrap();
     assert_eq!(kept["tools"][0].get("extra"), None);
-    let view = gateway.nodes.send(DescribeNode { node: "n".into() }).await.unwrap().unwrap();
+    let view = shown(&gateway, "n");
     assert_eq!(view.node_plugin_tools.unwrap()[0]["name"], "my_tool");
     for bad in ["1tool", "", "a b"] {
         let tools = json!({ "tools": [{ "pluginId": "p", "name": bad, "description": "d" }] }).to_string();
@@ -195,7 +200,9 @@ async fn a_node_publishes_for_itself_and_only_what_can_be_read() {
     let bad = json!({ "skills": [{ "name": "No", "description": "d", "content": "c" }] }).to_string();
     assert!(call(&gateway, &node.caller, "node.skills.update", &bad).await.is_err());
 
-    let waiting = message(call(&gateway, &node.caller, "node.runnerInventory.update", "{}").await);
+    let waiting = call(&gateway, &node.caller, "node.runnerInventory.update", "{}").await;
+    assert_eq!(waiting.as_ref().unwrap_err()["details"]["code"], "AWAITING_APPROVAL");
+    let waiting = message(waiting);
     assert!(waiting.contains("run `tidegate nodes approve "), "{waiting}");
     approve(&gateway, "n").await;
     let inventory = call(&gateway, &node.caller, "node.runnerInventory.update", "{}").await;

@@ -1,7 +1,7 @@
 //! What is announced: a name, a port, hints, and the addresses where it is true.
 
 use crate::auth::is_tailnet;
-use crate::connection::host_name;
+use crate::host::shown_host_name;
 use crate::remote::Whereabouts;
 use crate::settings::GatewaySettings;
 use crate::settings::Settings;
@@ -107,7 +107,7 @@ fn instance(host: &str, port: u16) -> String {
 
 /// The host's name as a label of a DNS name.
 pub fn host_label(mdns: &MdnsSettings) -> String {
-    let name = mdns.hostname.clone().unwrap_or_else(host_name);
+    let name = mdns.hostname.clone().unwrap_or_else(shown_host_name);
     let label = name.trim().split('.').next().unwrap_or_default();
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
     let good = !label.is_empty()

@@ -123,7 +123,7 @@ impl Decoder {
         usage.output = told.output_tokens.unwrap_or(usage.output);
         usage.cache_read = told.cache_read_input_tokens.unwrap_or(usage.cache_read);
         usage.cache_write = told.cache_creation_input_tokens.unwrap_or(usage.cache_write);
-        usage.total_tokens = usage.input + usage.output + usage.cache_read + usage.cache_write;
+        usage.total_tokens = usage.prompt().saturating_add(usage.output);
         out(ModelEvent::Usage(*usage));
     }
 

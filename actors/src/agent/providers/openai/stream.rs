@@ -216,7 +216,7 @@ fn counts(usage: &WireUsage) -> Usage {
     Usage {
         input: usage.prompt_tokens.saturating_sub(cached),
         output: usage.completion_tokens,
-        total_tokens: usage.prompt_tokens + usage.completion_tokens,
+        total_tokens: usage.prompt_tokens.saturating_add(usage.completion_tokens),
         cache_read: cached,
         cache_write: 0,
     }
@@ -295,6 +295,13 @@ mod tests {
         assert_eq!(calls(&message), [("a".into(), "{\"n\":1}".into()), ("b".into(), "{\"n\":2}".into())]);
         assert_eq!((message.usage.input, message.usage.cache_read, message.usage.total_tokens), (6, 4, 13));
         assert_eq!(message.stop_reason, StopReason::ToolUse);
+    }
+
+    #[test]
+    fn counts_of_a_server_that_cannot_count_add_up_to_the_most() {
+        let usage = json!({"prompt_tokens": u64::MAX, "completion_tokens": 3});
+        let (message, _) = run(&[finish("stop"), json!({"choices": [], "usage": usage})]);
+        assert_eq!(message.usage.total_tokens, u64::MAX);
     }
 
     #[test]
