@@ -149,6 +149,47 @@ async fn another_address_takes_nothing_over_from_the_former_one() {
 }
 
 #[actix_web::test]
+async fn a_gateway_that_is_not_reached_is_named_with_the_reason_and_what_to_do() {
+    let machine = Machine::new();
+    let closed = format!("ws://127.0.0.1:{}", free_port());
+    let plain = Gateway::start().await;
+    let without_tls = format!("wss://127.0.0.1:{}", plain.port);
+    for (url, reason, help) in [
+        (closed.as_str(), "Connection refused", "is it running?"),
+        ("ws://nowhere.invalid.local:1", "failed to lookup address", "check its spelling"),
+        (without_tls.as_str(), "corrupt message", ""),
+    ] {
+        let (code, said) = machine.fails(&["health", "--url", url, "--token", "t"]).await;
+        assert!(code == 69 && said.contains(reason) && said.contains(help), "{url}: {code} {said}");
+        let output = machine.run(&["health", "--url", url, "--token", "t", "--json"]).await;
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(answer["error"]["message"].as_str().unwrap().contains(reason), "{answer}");
+        let (_, said) = machine.fails(&["gateway", "probe", "--url", url, "--token", "t"]).await;
+        let row = said.lines().find(|line| line.contains("not reached")).unwrap();
+        assert!(row.contains(reason), "{said}");
+    }
+    let (code, said) = machine.fails(&["health", "--url", "ws://203.0.113.9:1", "--token", "t"]).await;
+    assert!(code == 77 && said.contains("unencrypted"), "{code} {said}");
+}
+
+#[actix_web::test]
+async fn whoever_is_locked_out_hears_for_how_long() {
+    let config = json!({"gateway": {"auth": {"rateLimit": {"exemptLoopback": false, "maxAttempts": 1}}}});
+    let gateway = Setup::new().config(config).start().await;
+    let (machine, url) = (Machine::new(), format!("ws://127.0.0.1:{}", gateway.port));
+    let wrong = ["health", "--url", &url, "--token", "wrong"];
+    let said = eventually("the lockout", async || {
+        let (_, said) = machine.fails(&wrong).await;
+        said.contains("too many").then_some(said)
+    })
+    .await;
+    assert!(said.contains("; wait ") && said.contains(" s, then try again"), "{said}");
+    let output = machine.run(&[&wrong[..], &["--json"]].concat()).await;
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(answer["error"]["retryAfterMs"].as_u64().unwrap() > 0, "{answer}");
+}
+
+#[actix_web::test]
 async fn a_probe_tells_of_every_target_and_why_one_fails() {
     let gateway = Gateway::start().await;
     let sshd = Sshd::start().await;

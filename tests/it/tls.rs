@@ -113,7 +113,7 @@ async fn a_client_accepts_the_pinned_certificate_and_no_other() {
     let pairs: Vec<&str> = (0..32).map(|at| &hex[2 * at..2 * at + 2]).collect();
     assert!(with(&pairs.join(":")).await.status.success());
     let refused = with(&other).await;
-    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(refused.status.code(), Some(77));
     assert!(text(&refused).contains(&other) && text(&refused).contains(&pin), "{}", text(&refused));
 }
 
