@@ -6,6 +6,8 @@ mod listen;
 mod lock;
 mod watchdog;
 
+#[cfg(test)]
+pub(crate) use lock::held;
 pub use lock::{LockError, LockHolder, holder, is_own_port, own_port};
 
 use crate::config::{self, Running};

@@ -15,6 +15,7 @@ use super::{
     host::Host,
     invitation,
     link::Link,
+    secrets::{Home, Secrets},
     session::{Over, Session, stopped},
     state::NodeState,
     trust::Trust,
@@ -25,8 +26,9 @@ use crate::{
         Backoff, Client, ClientError, ConnectOptions, Credentials, DEFAULT_PORT, DeviceIdentity, Events,
         ssh::Keeper,
     },
-    config::{self, ConfigError, Environment, Flags, Place},
-    gateway::{is_own_port, own_port},
+    config::{self, Environment, Flags, Place},
+    gateway::own_port,
+    telemetry::chain,
 };
 
 /// Running commands get this long to end when the host stops.
@@ -118,16 +120,15 @@ impl Runner {
             None => Trust::find(&args, &endpoint, place, env),
         };
         trust.apply(&mut endpoint);
-        let secrets = match &route {
-            _ if args.given.is_some() => {
-                Secrets { given: args.given.as_deref().and_then(pair_of), fallback: None }
+        let secrets = match (&args.given, &route) {
+            (Some(given), _) => Secrets::given(given),
+            (None, Some(route)) if route.by_url => Secrets::default(),
+            (None, Some(route)) => Secrets::of_config(env, &route.credentials),
+            (None, None) if endpoint.is_loopback() => {
+                let home = Home { port: endpoint.port, place: place.clone(), env: env.clone() };
+                Secrets::of_home(env, home)?
             }
-            Some(route) if route.by_url => Secrets { given: None, fallback: None },
-            Some(route) => Secrets::find(env, || Ok(pair_of(&route.credentials)))?,
-            None => Secrets::find(env, || match endpoint.is_loopback() {
-                true => local_secret(endpoint.port, place, env),
-                false => Ok(None),
-            })?,
+            (None, None) => Secrets::of_environment(env),
         };
         let by_url = route.as_ref().is_some_and(|route| route.by_url);
         let tunnel = route.and_then(|route| route.ssh).map(Keeper::new);
@@ -215,6 +216,7 @@ impl Runner {
         if let (Some(tunnel), Some(via)) = (&mut self.tunnel, &mut self.options.endpoint.via) {
             via.port = tunnel.port().await?;
         }
+        self.secrets.look_again();
         let url = self.options.endpoint.to_string();
         let stored = self.state.token(&url, self.device.id());
         self.options.auth = match &self.invited {
@@ -230,6 +232,11 @@ impl Runner {
                 if self.options.auth == Credentials::default() {
                     return Err(error);
                 }
+                Client::connect(&self.options).await?
+            }
+            // It was about to say that it runs when we looked.
+            Err(error) if is_secret_missing(&error) && self.secrets.look_again() => {
+                self.options.auth = self.secrets.choose(stored.as_deref());
                 Client::connect(&self.options).await?
             }
             // A service may be started with the same command line again and again.
@@ -324,36 +331,6 @@ fn remember(state: &mut NodeState, args: &NodeRun) -> Result<Surface, NodeHostEr
     Ok(surface)
 }
 
-/// The shared secrets this host may use.
-struct Secrets {
-    /// From the command line or the environment: meant for this run.
-    given: Option<Credentials>,
-    /// Of the gateway on this machine, which goes to that one only; or what the config has for a remote one.
-    fallback: Option<Credentials>,
-}
-
-impl Secrets {
-    fn find(
-        env: &Environment,
-        fallback: impl FnOnce() -> Result<Option<Credentials>, NodeHostError>,
-    ) -> Result<Self, NodeHostError> {
-        let setting = |name: &str| env.setting(name).map(|(_, value)| value.to_owned());
-        let given = pair(setting("GATEWAY_TOKEN"), setting("GATEWAY_PASSWORD"));
-        let fallback = if given.is_none() { fallback()? } else { None };
-        Ok(Self { given, fallback })
-    }
-
-    fn choose(&self, stored: Option<&str>) -> Credentials {
-        if let Some(given) = &self.given {
-            return given.clone();
-        }
-        match stored {
-            Some(token) => Credentials { device_token: Some(token.to_owned()), ..Credentials::default() },
-            None => self.fallback.clone().unwrap_or_default(),
-        }
-    }
-}
-
 /// The port of the gateway on this machine.
 fn home_port(place: &Place, env: &Environment) -> u16 {
     let loaded = config::load(place, env, &Flags::default());
@@ -361,59 +338,10 @@ fn home_port(place: &Place, env: &Environment) -> u16 {
     own_port(configured, place.state.root())
 }
 
-/// `gateway.remote` has no say here: a node is told its gateway by host and port.
-fn local_secret(port: u16, place: &Place, env: &Environment) -> Result<Option<Credentials>, NodeHostError> {
-    let loaded = config::load(place, env, &Flags::default());
-    let known = loaded.as_ref().map_or(DEFAULT_PORT, |loaded| loaded.settings.gateway.port());
-    if !is_own_port(port, known, place.state.root()) {
-        tracing::info!(port, "not the port of this machine's gateway, whose secret is not sent there");
-        return Ok(None);
-    }
-    let configured = match loaded {
-        Ok(loaded) => {
-            // A secret that is configured and can't be had is not made up for by another one.
-            if let Some(issue) = loaded.missing.iter().find(|issue| issue.path.starts_with("gateway.auth.")) {
-                return Err(ConfigError::Refused(issue.to_string()).into());
-            }
-            let auth = &loaded.settings.gateway.auth;
-            let text = |secret: &Option<_>| {
-                secret.as_ref().map(|secret: &tidegate_actors::settings::Secret| secret.expose().to_owned())
-            };
-            pair(text(&auth.token), text(&auth.password))
-        }
-        Err(error) => {
-            tracing::warn!(%error, "configuration not read");
-            None
-        }
-    };
-    Ok(configured.or_else(|| {
-        let token = config::token::stored(&place.state).ok().flatten()?;
-        pair(Some(token.expose().to_owned()), None)
-    }))
-}
-
-fn pair_of(credentials: &Credentials) -> Option<Credentials> {
-    pair(credentials.token.clone(), credentials.password.clone())
-}
-
-fn pair(token: Option<String>, password: Option<String>) -> Option<Credentials> {
-    // Known as secrets, neither can get into the log.
-    [&token, &password].into_iter().flatten().for_each(|secret| redaction::hide(secret));
-    (token.is_some() || password.is_some()).then(|| Credentials { token, password, ..Credentials::default() })
+fn is_secret_missing(error: &ClientError) -> bool {
+    matches!(error.detail_code(), Some("AUTH_TOKEN_MISSING" | "AUTH_PASSWORD_MISSING"))
 }
 
 fn host_name() -> Option<String> {
     nix::unistd::gethostname().ok()?.into_string().ok().filter(|name| !name.is_empty())
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
