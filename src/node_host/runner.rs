@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{
     client::{
-        Backoff, Client, ClientError, ConnectOptions, Credentials, DEFAULT_PORT, DeviceIdentity, Events,
-        ssh::Keeper,
+        Backoff, Client, ClientError, ConnectOptions, Credentials, DEFAULT_PORT, DeviceIdentity, Endpoint,
+        Events, ssh::Keeper,
     },
     config::{self, Environment, Flags, Place},
     gateway::own_port,
@@ -92,6 +92,8 @@ pub(super) struct Runner {
     /// The token of the setup code to join with.
     invited: Option<String>,
     trust: Trust,
+    /// The command line says which certificate to accept.
+    pinned_by_hand: bool,
     link: Arc<Link>,
     work: Arc<Work>,
     backoff: Backoff,
@@ -153,6 +155,7 @@ impl Runner {
         let folder = env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
         let host = Arc::new(Host::new(place.state.root(), folder, env.home(), link.clone()));
         let work = Work::new(host, surface.clone(), device.id().to_owned());
+        let pinned_by_hand = args.tls_fingerprint.is_some();
         tracing::info!(device = device.id(), gateway = %endpoint, "node host");
         Ok(Self {
             state,
@@ -163,6 +166,7 @@ impl Runner {
             secrets,
             invited,
             trust,
+            pinned_by_hand,
             link,
             work,
             backoff: Backoff::default(),
@@ -263,8 +267,19 @@ impl Runner {
             if let Err(error) = self.state.set_joined(&self.options.endpoint) {
                 tracing::warn!(%error, "the gateway is not remembered; pass --host and --port at the next start");
             }
+        } else if self.pinned_by_hand && self.state.joined().is_some_and(|joined| self.is_renewed(&joined)) {
+            tracing::info!(url, "the new fingerprint of this gateway's certificate is remembered");
+            if let Err(error) = self.state.set_joined(&self.options.endpoint) {
+                tracing::warn!(%error, "the fingerprint is not remembered; pass --tls-fingerprint at the next start");
+            }
         }
         tracing::info!(gateway = hello.server.version, connection = hello.server.conn_id, "connected");
+    }
+
+    /// Whether this is the gateway that was joined, with another certificate than then.
+    fn is_renewed(&self, joined: &Endpoint) -> bool {
+        let now = &self.options.endpoint;
+        joined.to_string() == now.to_string() && joined.pin != now.pin
     }
 
     fn keep_token(&mut self, url: &str, token: Option<&str>) {
