@@ -5,12 +5,17 @@ use std::{
     io::{self, Read, Seek, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
+    thread,
+    time::Duration,
 };
 
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
 };
+
+/// Somebody who only asks whether a file is locked has it for less than this.
+const GLANCE: Duration = Duration::from_millis(20);
 
 /// Why a file was not locked.
 #[derive(Debug)]
@@ -31,7 +36,7 @@ impl From<io::Error> for NotLocked {
 pub(crate) fn take(path: &Path) -> Result<Flock<File>, NotLocked> {
     let open =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    let mut file = match Flock::lock(open, FlockArg::LockExclusiveNonblock) {
+    let mut file = match exclusively(open) {
         Ok(file) => file,
         Err((mut file, Errno::EWOULDBLOCK)) => {
             let mut holder = String::new();
@@ -44,6 +49,14 @@ pub(crate) fn take(path: &Path) -> Result<Flock<File>, NotLocked> {
     file.rewind()?;
     writeln!(file, "{}", std::process::id())?;
     Ok(file)
+}
+
+/// Takes the lock unless it stays taken.
+fn exclusively(file: File) -> Result<Flock<File>, (File, Errno)> {
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).or_else(|(file, _)| {
+        thread::sleep(GLANCE);
+        Flock::lock(file, FlockArg::LockExclusiveNonblock)
+    })
 }
 
 #[cfg(test)]

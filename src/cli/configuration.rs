@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 use tidegate_actors::settings::{ConfigFile, ConfigIssue, ConfigSnapshot, ConfigWriteError};
 
 use super::{Context, Failure, out};
-use crate::config::{ConfigError, DiskConfig, KeyPath, KeyPathError, lookup};
+use crate::{
+    config::{ConfigError, DiskConfig, KeyPath, KeyPathError, lookup},
+    telemetry::chain,
+};
 
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "\
@@ -155,13 +158,6 @@ fn show(context: &Context, answer: &Value, text: impl FnOnce() -> String) {
         out::json(answer);
     } else {
         out::line(text());
-    }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
     }
 }
 

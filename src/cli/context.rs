@@ -31,6 +31,18 @@ impl Context {
         Ok(Place::find(&PlaceFlags { profile, state_dir, config }, &self.env)?)
     }
 
+    /// How to call this program so that it means this state and config.
+    pub(super) fn program(&self, place: &Place) -> String {
+        let mut program = "tidegate".to_owned();
+        let Globals { state_dir, config, .. } = &self.globals;
+        for (flag, value) in [("profile", &place.profile), ("state-dir", state_dir), ("config", config)] {
+            if let Some(value) = value {
+                program.push_str(&format!(" --{flag} {value}"));
+            }
+        }
+        program
+    }
+
     /// The configuration as it is for commands: no flag of a command changes it.
     pub(super) fn loaded(&self, place: &Place) -> Result<Loaded, Failure> {
         Ok(config::load(place, &self.env, &Flags::default())?)

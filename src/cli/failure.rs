@@ -6,7 +6,7 @@
 //! | 1 | failed, or the gateway refused; what was asked about is not well |
 //! | 2 | the command line was wrong |
 //! | 69 | the gateway can't be reached |
-//! | 77 | the gateway doesn't let us |
+//! | 77 | the gateway doesn't let us, or it isn't one that we trust |
 //! | 78 | the configuration can't be used |
 
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use tidegate_protocol::ErrorCode;
 use crate::{
     client::{ClientError, ssh::SshError},
     config::{ConfigError, EXIT_CONFIG},
+    telemetry::chain,
 };
 
 /// Why a command did not do what it was asked.
@@ -57,6 +58,11 @@ impl Failure {
         }
     }
 
+    /// What happened, down to what the system said.
+    pub(super) fn in_full(&self) -> String {
+        chain(self)
+    }
+
     /// A second line that helps, where there is one.
     pub(super) fn advice(&self) -> Option<String> {
         match self {
@@ -67,13 +73,16 @@ impl Failure {
 
     /// The same for scripts.
     pub(super) fn json(&self) -> Value {
-        let mut error = json!({"type": self.kind(), "message": self.to_string()});
+        let mut error = json!({"type": self.kind(), "message": self.in_full()});
         if let Self::Client(client) = self
             && let Some(refusal) = client.refusal()
         {
             error["code"] = json!(refusal.code);
             if let Some(details) = &refusal.details {
                 error["details"] = details.clone();
+            }
+            if let Some(wait) = refusal.retry_after_ms {
+                error["retryAfterMs"] = json!(wait);
             }
         }
         if let Some(advice) = self.advice() {
@@ -95,7 +104,11 @@ impl Failure {
 
 fn client_code(error: &ClientError) -> u8 {
     match error {
-        ClientError::Unreachable { .. } | ClientError::NotAGateway { .. } | ClientError::Closed { .. } => 69,
+        ClientError::Unreachable { .. }
+        | ClientError::Tls { .. }
+        | ClientError::NotAGateway { .. }
+        | ClientError::Closed { .. } => 69,
+        ClientError::Plaintext { .. } | ClientError::NoPin { .. } | ClientError::WrongPin { .. } => 77,
         ClientError::TimedOut { method, .. } if method == "connect" => 69,
         ClientError::BadAddress { .. } | ClientError::Ssh(SshError::BadTarget { .. }) => 2,
         ClientError::Ssh(error) if error.is_refusal() => 77,
@@ -122,5 +135,14 @@ mod tests {
         let call = |error| ClientError::Call { method: "m".to_owned(), error: Box::new(error) };
         assert_eq!(Failure::from(call(ErrorShape::missing_scope("operator.admin"))).code(), 77);
         assert_eq!(Failure::from(call(ErrorShape::invalid("no"))).code(), 1);
+    }
+
+    #[test]
+    fn scripts_hear_how_long_a_lockout_lasts() {
+        let shape = ErrorShape::invalid("unauthorized").retry_after(std::time::Duration::from_millis(61_500));
+        let shape = shape.with_details(json!({"code": "AUTH_RATE_LIMITED"}));
+        let error = Failure::from(ClientError::Refused(Box::new(shape))).json()["error"].clone();
+        assert_eq!(error["retryAfterMs"], 61_500);
+        assert!(error["advice"].as_str().unwrap().contains("wait 62 s"), "{error}");
     }
 }

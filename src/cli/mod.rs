@@ -152,7 +152,7 @@ fn report(failure: &Failure, json: bool) {
         out::json(&failure.json());
         return;
     }
-    out::note(format!("error: {failure}"));
+    out::note(format!("error: {}", failure.in_full()));
     if let Some(advice) = failure.advice() {
         out::note(format!("help: {advice}"));
     }

@@ -9,7 +9,7 @@ use crate::{
     client::DeviceIdentity,
     config::Place,
     node_host::{self, NodeHostError, NodeRun},
-    telemetry::{Log, LogOptions},
+    telemetry::{Log, LogOptions, chain},
 };
 
 #[derive(ClapArgs, Debug)]
@@ -67,11 +67,4 @@ fn identity(context: &Context, place: &Place) -> Result<(), Failure> {
         out::line(format!("deviceId:  {}\npublicKey: {}", identity.id(), identity.public_key()));
     }
     Ok(())
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
 }

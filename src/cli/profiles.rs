@@ -37,11 +37,11 @@ async fn describe(context: &Context, place: &Place) -> Value {
         holder.and_then(|holder| holder.port).unwrap_or_else(|| loaded.settings.gateway.port())
     });
     let (version, problem) = match (&port, pid) {
-        (Err(failure), _) => (None, Some(failure.to_string())),
+        (Err(failure), _) => (None, Some(failure.in_full())),
         (Ok(_), None) => (None, None),
         (Ok(port), Some(_)) => match version(&of_profile(context, place, Some(*port))).await {
             Ok(version) => (Some(version), None),
-            Err(failure) => (None, Some(failure.to_string())),
+            Err(failure) => (None, Some(failure.in_full())),
         },
     };
     json!({

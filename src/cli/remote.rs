@@ -37,7 +37,8 @@ enum Command {
 /// `--token`, `--password`, `--tls-fingerprint`, `--ssh` and `--ssh-identity` count here too.
 #[derive(ClapArgs, Debug)]
 struct SetArgs {
-    /// ws:// or wss://; with --ssh as the gateway's own machine sees it [default then: ws://127.0.0.1:18789]
+    /// ws:// or wss://; with --ssh as the gateway's own machine sees it [default then: ws://127.0.0.1:18789, or wss:// with
+    /// --tls-fingerprint]
     #[arg(value_name = "URL")]
     address: Option<String>,
     /// With --ssh: the gateway's port there, when it isn't the one in URL; --port means the same
@@ -105,14 +106,21 @@ fn set(context: &Context, disk: &DiskConfig, args: &SetArgs) -> Result<(), Failu
 /// What to write under `gateway.remote`; `null` removes a key.
 fn patch(context: &Context, args: &SetArgs, old: &Value) -> Result<Map<String, Value>, Failure> {
     let globals = &context.globals;
-    let url = match (&args.address, &globals.ssh) {
+    let target = globals.ssh.as_ref().map(ToString::to_string);
+    let url = match (&args.address, &target) {
         (Some(url), _) => url.trim().to_owned(),
-        (None, Some(_)) => {
-            format!("ws://127.0.0.1:{}", args.remote_port.or(globals.port).unwrap_or(DEFAULT_PORT))
+        (None, Some(target)) => {
+            // A gateway that had a pin doesn't lose it because it isn't given again.
+            let pinned = old["sshTarget"] == *target && old["tlsFingerprint"].is_string();
+            let scheme = if pinned || globals.tls_fingerprint.is_some() { "wss" } else { "ws" };
+            format!("{scheme}://127.0.0.1:{}", args.remote_port.or(globals.port).unwrap_or(DEFAULT_PORT))
         }
         (None, None) => return Err(Failure::usage("name the gateway: its URL, or its host with --ssh")),
     };
     let endpoint = Endpoint::parse(&url)?;
+    if globals.tls_fingerprint.is_some() && !endpoint.tls {
+        return Err(Failure::usage(format!("--tls-fingerprint is for wss:// addresses; {url} has no TLS")));
+    }
     if globals.ssh.is_none() {
         endpoint.check_plaintext()?;
         if args.remote_port.is_some() || args.ssh_host_key_policy.is_some() || globals.ssh_identity.is_some()
@@ -122,7 +130,6 @@ fn patch(context: &Context, args: &SetArgs, old: &Value) -> Result<Map<String, V
     }
     let remote_port = args.remote_port.or(globals.port.filter(|_| globals.ssh.is_some()));
     let mut patch = Map::new();
-    let target = globals.ssh.as_ref().map(ToString::to_string);
     let same_url = old["url"].as_str().is_some_and(|old| old.trim() == url);
     // By SSH the address is the same for every gateway; the host tells them apart.
     let same = same_url && target.as_deref().is_none_or(|target| old["sshTarget"] == target);
@@ -182,12 +189,14 @@ fn show(context: &Context, disk: &DiskConfig) -> Result<(), Failure> {
     let remote = shown.parsed.pointer("/gateway/remote").cloned().unwrap_or_default();
     let mode = shown.parsed.pointer("/gateway/mode").and_then(Value::as_str).unwrap_or("local");
     let target = target::find(context);
+    // After `remote clear` on a machine that has no gateway, that is no problem of the settings.
+    let nobody_home = mode == "local" && matches!(target, Err(Failure::Unreachable(_)));
     let answer = json!({
         "mode": mode,
         "remote": remote,
         "target": target.as_ref().ok().map(|target| target.endpoint.to_string()),
         "source": target.as_ref().ok().map(|target| target.source.as_str()),
-        "problem": target.as_ref().err().map(ToString::to_string),
+        "problem": target.as_ref().err().map(Failure::in_full),
         "path": shown.path,
     });
     if context.globals.json {
@@ -195,8 +204,12 @@ fn show(context: &Context, disk: &DiskConfig) -> Result<(), Failure> {
         return Ok(());
     }
     let mut facts = out::Facts::default();
-    facts.add("commands talk to", out::string(&answer, "target"));
-    facts.add("problem", out::string(&answer, "problem"));
+    if nobody_home {
+        facts.add("commands talk to", "the gateway of this machine, once one runs");
+    } else {
+        facts.add("commands talk to", out::string(&answer, "target"));
+        facts.add("problem", out::string(&answer, "problem"));
+    }
     facts.add("mode", mode);
     for key in
         ["url", "transport", "sshTarget", "sshIdentity", "remotePort", "sshHostKeyPolicy", "tlsFingerprint"]

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf, time::Duration};
 
 use tidegate_protocol::{ErrorCode, ErrorShape};
 
-use super::ssh::SshError;
+use super::{Endpoint, ssh::SshError};
 
 /// Everything that can go wrong between a client and its gateway.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +111,8 @@ impl ClientError {
     /// What a person can do about it.
     pub fn advice(&self) -> Option<String> {
         let text = match self {
-            Self::Unreachable { .. } => "is it running? `tidegate gateway status` tells",
+            Self::Unreachable { url, source } => return unreachable_advice(url, source).map(str::to_owned),
+            Self::TimedOut { method, .. } if method == "connect" => SILENT,
             Self::Plaintext { .. } => {
                 "use TLS (a wss:// address, or --tls for `node run`), an SSH tunnel (--ssh user@host), or set \
                  TIDEGATE_ALLOW_INSECURE_PRIVATE_WS=1 if you trust that network"
@@ -132,6 +133,39 @@ impl ClientError {
     }
 }
 
+/// For a host that doesn't answer at all.
+const SILENT: &str = "nothing answers there: see that the host is on, and that no firewall drops this port";
+
+/// What helps depends on how far the attempt came, and on whether it had to leave this machine.
+fn unreachable_advice(url: &str, source: &io::Error) -> Option<&'static str> {
+    use io::ErrorKind::{
+        ConnectionRefused, ConnectionReset, HostUnreachable, NetworkDown, NetworkUnreachable, TimedOut,
+        UnexpectedEof,
+    };
+    let here = Endpoint::parse(url).is_ok_and(|endpoint| endpoint.is_loopback());
+    Some(match source.kind() {
+        ConnectionRefused if here => "is it running? `tidegate gateway status` tells",
+        ConnectionRefused => {
+            "the host is there, but nothing listens at this port for others: see on that host with `tidegate gateway \
+             status` that the gateway runs, and that gateway.bind lets others in; or go through SSH with --ssh user@host"
+        }
+        HostUnreachable | NetworkUnreachable | NetworkDown => {
+            "there is no way there from here: see that this machine is online, that the VPN or Tailscale is up, and that \
+             the address is right"
+        }
+        TimedOut => SILENT,
+        ConnectionReset | UnexpectedEof => {
+            "something there breaks the connection off: see that it is a gateway's port, and whether it is one with TLS \
+             (wss://)"
+        }
+        // The standard library has no kind for it.
+        _ if source.to_string().starts_with("failed to lookup") => {
+            "this machine can't find that name: check its spelling, or use the address"
+        }
+        _ => return None,
+    })
+}
+
 fn refused_advice(error: &ErrorShape) -> Option<String> {
     let detail = |name: &str| error.details.as_ref().and_then(|details| details.get(name)?.as_str());
     let text = match error.detail_code()? {
@@ -142,14 +176,25 @@ fn refused_advice(error: &ErrorShape) -> Option<String> {
         "AUTH_TOKEN_MISSING" | "AUTH_PASSWORD_MISSING" | "DEVICE_IDENTITY_REQUIRED" => {
             "pass --token or --password, or set TIDEGATE_GATEWAY_TOKEN"
         }
-        "AUTH_TOKEN_MISMATCH" | "AUTH_PASSWORD_MISMATCH" => {
-            "the gateway has another secret; on its host it is in the state folder, file gateway-token"
+        "AUTH_TOKEN_MISMATCH" => {
+            "the gateway has another token; on its host it is gateway.auth.token of the config or TIDEGATE_GATEWAY_TOKEN \
+             where one is set, else in the state folder, file gateway-token"
+        }
+        "AUTH_PASSWORD_MISMATCH" => {
+            "the gateway has another password; on its host it is gateway.auth.password of the config or \
+             TIDEGATE_GATEWAY_PASSWORD"
         }
         "AUTH_DEVICE_TOKEN_MISMATCH" => "this device was removed or its token rotated; pair it again",
         "AUTH_BOOTSTRAP_TOKEN_INVALID" => {
             "the setup code was used already or has expired; make a new one on the gateway's host: tidegate devices join-code"
         }
-        "AUTH_RATE_LIMITED" => "too many failed attempts from this address; wait, then try again",
+        "AUTH_RATE_LIMITED" => {
+            let wait = match error.retry_after_ms {
+                Some(wait) => format!("wait {} s", wait.div_ceil(1000)),
+                None => "wait".to_owned(),
+            };
+            return Some(format!("too many failed attempts from this address; {wait}, then try again"));
+        }
         "PROTOCOL_MISMATCH" => "the gateway speaks another protocol version; update the older of the two",
         _ => return None,
     };
@@ -169,6 +214,21 @@ mod tests {
         assert_eq!(error.request_id(), Some("r-1"));
         assert!(error.may_pass());
         assert!(error.advice().unwrap().ends_with("tidegate devices approve r-1"));
+    }
+
+    #[test]
+    fn what_helps_depends_on_how_far_the_attempt_came_and_where_to() {
+        let advice = |url: &str, kind: io::ErrorKind| {
+            let source = kind.into();
+            ClientError::Unreachable { url: url.to_owned(), source }.advice().unwrap_or_default()
+        };
+        let refused = io::ErrorKind::ConnectionRefused;
+        assert!(advice("ws://127.0.0.1:18789", refused).starts_with("is it running"));
+        for away in ["ws://10.0.0.1:18789", "ws://127.0.0.1:18789 through SSH to ann@box"] {
+            assert!(advice(away, refused).contains("on that host"), "{away}");
+        }
+        assert!(advice("wss://g.example:443", io::ErrorKind::HostUnreachable).contains("online"));
+        assert!(advice("wss://g.example:443", io::ErrorKind::TimedOut).contains("firewall"));
     }
 
     #[test]

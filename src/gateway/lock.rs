@@ -58,7 +58,8 @@ impl StateLock {
     }
 }
 
-/// The gateway that runs on this state, if one does.
+/// The gateway that runs on this state, if one does. Its process need not be one that this process can see: the state
+/// may be that of a container.
 pub fn holder(folder: &Path) -> Option<LockHolder> {
     let mut file = File::open(folder.join("tidegate.lock")).ok()?;
     let mut text = String::new();
@@ -66,11 +67,6 @@ pub fn holder(folder: &Path) -> Option<LockHolder> {
     let mut lines = text.lines();
     let pid: u32 = lines.next()?.trim().parse().ok()?;
     let port = lines.next().and_then(|port| port.trim().parse().ok());
-    // A lock that nobody holds is better not touched: somebody may just be taking it.
-    let process = nix::unistd::Pid::from_raw(i32::try_from(pid).ok()?);
-    if nix::sys::signal::kill(process, None) == Err(nix::errno::Errno::ESRCH) {
-        return None;
-    }
     match Flock::lock(file, FlockArg::LockSharedNonblock) {
         Ok(_) => None,
         Err(_) => Some(LockHolder { pid, port }),
@@ -82,11 +78,19 @@ pub fn own_port(configured: u16, folder: &Path) -> u16 {
     holder(folder).and_then(|holder| holder.port).unwrap_or(configured)
 }
 
-/// Whether this machine's own gateway is meant by a port. Any other one may be the near end of a tunnel, and the secret
-/// of this machine must not go through it.
-pub fn is_own_port(port: u16, configured: u16, folder: &Path) -> bool {
-    [configured, crate::client::DEFAULT_PORT].contains(&port)
-        || holder(folder).is_some_and(|holder| holder.port == Some(port))
+/// Whether it is this machine's own gateway that listens on a port: it runs, and has written that down. Any other port,
+/// and its own while it doesn't run, may be the near end of a tunnel, and the secret of this machine must not go through
+/// it.
+pub fn is_own_port(port: u16, folder: &Path) -> bool {
+    holder(folder).is_some_and(|holder| holder.port == Some(port))
+}
+
+/// A gateway that runs on this state and port, as far as others can see, for as long as the answer lives.
+#[cfg(test)]
+pub(crate) fn held(folder: &Path, port: u16) -> impl Sized + use<> {
+    let mut lock = StateLock::take(folder).unwrap();
+    lock.listens_on(port).unwrap();
+    lock
 }
 
 #[cfg(test)]
@@ -110,5 +114,18 @@ mod tests {
         drop(first);
         assert_eq!(holder(folder.path()), None);
         assert!(StateLock::take(folder.path()).is_ok());
+    }
+
+    #[test]
+    fn a_gateway_in_a_container_is_seen_by_its_lock_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = StateLock::take(folder.path()).unwrap();
+        // No process here has this number.
+        let pid = i32::MAX.unsigned_abs();
+        std::fs::write(folder.path().join("tidegate.lock"), format!("{pid}\n4000\n")).unwrap();
+        assert_eq!(holder(folder.path()), Some(LockHolder { pid, port: Some(4000) }));
+        assert!(is_own_port(4000, folder.path()) && !is_own_port(18_789, folder.path()));
+        drop(lock);
+        assert!(!is_own_port(4000, folder.path()), "what a gateway wrote down outlives it");
     }
 }

@@ -6,6 +6,8 @@ mod listen;
 mod lock;
 mod watchdog;
 
+#[cfg(test)]
+pub(crate) use lock::held;
 pub use lock::{LockError, LockHolder, holder, is_own_port, own_port};
 
 use crate::config::{self, Running};
@@ -115,7 +117,12 @@ pub fn run(running: Running, serving: impl FnOnce(&Serving) + 'static) -> Result
         gateway.whereabouts.send_modify(|known| known.listening.clone_from(&addresses));
         if let Some(tls) = &tls {
             let whereabouts = gateway.whereabouts.clone();
-            let shown = move |pin: Pin| whereabouts.send_modify(|known| known.tls_sha256 = Some(pin.hex()));
+            let served = tls.clone();
+            let shown = move |pin: Pin| {
+                whereabouts.send_modify(|known| {
+                    (known.tls_sha256, known.tls_self_made) = (Some(pin.hex()), served.is_self_made());
+                });
+            };
             shown(tls.pin());
             actix_web::rt::spawn(tls.clone().keep_fresh(gateway.settings.clone(), shown));
         }

@@ -34,13 +34,16 @@ pub struct NodeRun {
     /// Path of the gateway behind a proxy
     #[arg(long)]
     pub context_path: Option<String>,
-    /// Connect with TLS; without a fingerprint the authorities of this machine must vouch for the gateway
+    /// Connect with TLS; without a fingerprint the authorities of this machine must vouch for the gateway [default: yes with
+    /// TIDEGATE_NODE_TLS=1, for a gateway that --host doesn't name]
     #[arg(long)]
     pub tls: bool,
     /// Connect without TLS even if the gateway of this machine is configured with it
     #[arg(long, conflicts_with_all = ["tls", "tls_fingerprint"])]
     pub no_tls: bool,
-    /// SHA-256 of the gateway's certificate, in hex; implies --tls
+    /// SHA-256 of the gateway's certificate, in hex; implies --tls. The pin of a gateway joined with --pair is replaced for
+    /// good once that gateway has shown the new certificate [default: TIDEGATE_NODE_TLS_FINGERPRINT, for a gateway that
+    /// --host doesn't name]
     #[arg(long)]
     pub tls_fingerprint: Option<String>,
     /// Name of this node [default: the host name]
@@ -85,7 +88,9 @@ impl NodeRun {
             || self.port.is_some()
             || self.tls
             || self.no_tls
-            || ["GATEWAY_PORT", "NODE_HOST", "NODE_PORT"].iter().any(|name| env.setting(name).is_some())
+            || ["GATEWAY_PORT", "NODE_HOST", "NODE_PORT", "NODE_TLS", "NODE_TLS_FINGERPRINT"]
+                .iter()
+                .any(|name| env.setting(name).is_some())
     }
 
     /// The gateway that `--url` or `--ssh` names, or that the config does where this node has joined no other.
@@ -131,18 +136,19 @@ impl NodeRun {
         } else {
             Endpoint::plain(host, port)
         };
-        endpoint.tls |= self.tls;
+        // What the environment says about TLS is about the gateway that it names.
+        let by_env = |name: &str| env.setting(name).filter(|_| self.host.is_none() && !self.no_tls);
+        endpoint.tls |= self.tls || by_env("NODE_TLS").map(switch).transpose()?.unwrap_or(false);
         if self.no_tls {
             (endpoint.tls, endpoint.pin) = (false, None);
         }
         if let Some(path) = &self.context_path {
             endpoint.path = format!("/{}", path.trim_start_matches('/'));
         }
-        if let Some(text) = &self.tls_fingerprint {
+        let option = self.tls_fingerprint.as_deref().map(|text| ("--tls-fingerprint".to_owned(), text));
+        if let Some((name, text)) = option.or(by_env("NODE_TLS_FINGERPRINT")) {
             let pin = Pin::parse(text).ok_or_else(|| {
-                NodeHostError::Options(
-                    "--tls-fingerprint takes the SHA-256 of a certificate in hex".to_owned(),
-                )
+                NodeHostError::Options(format!("{name} takes the SHA-256 of a certificate in hex"))
             })?;
             (endpoint.tls, endpoint.pin) = (true, Some(pin));
         }
@@ -154,6 +160,14 @@ impl NodeRun {
         let names: Vec<String> =
             self.commands.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
         (!names.is_empty()).then_some(names)
+    }
+}
+
+fn switch((name, value): (String, &str)) -> Result<bool, NodeHostError> {
+    match value.trim().to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" => Ok(true),
+        "0" | "false" | "no" => Ok(false),
+        _ => Err(NodeHostError::Options(format!("{name} is 1 or 0"))),
     }
 }
 
@@ -204,6 +218,30 @@ mod tests {
         assert!(unpinned.tls && unpinned.pin.is_none());
         assert!(parse(&["--commands", "a", "--all-commands"]).is_err());
         assert!(parse(&["--tls-fingerprint", "zz"]).unwrap().endpoint(&none, None, 1).is_err());
+    }
+
+    #[test]
+    fn a_service_names_its_gateway_and_certificate_in_its_environment() {
+        let pin = "ab".repeat(32);
+        let host = ("TIDEGATE_NODE_HOST", "gateway.example.net");
+        let of = |words: &[&str], env: &Environment| parse(words).unwrap().endpoint(env, None, 1);
+        let tls = Environment::of([host, ("TIDEGATE_NODE_TLS", "1")]);
+        assert_eq!(of(&[], &tls).unwrap().to_string(), "wss://gateway.example.net:18789");
+        assert!(parse(&[]).unwrap().names_a_gateway(&tls));
+        let pinned = Environment::of([host, ("TIDEGATE_NODE_TLS_FINGERPRINT", pin.as_str())]);
+        let found = of(&[], &pinned).unwrap();
+        assert_eq!((found.tls, found.pin), (true, Pin::parse(&pin)));
+        let by_option = of(&["--tls-fingerprint", &"cd".repeat(32)], &pinned).unwrap();
+        assert_eq!(by_option.pin, Pin::parse(&"cd".repeat(32)));
+        // Neither is about a gateway that somebody names instead.
+        for words in [&["--host", "10.0.0.1"][..], &["--no-tls"]] {
+            let other = of(words, &pinned).unwrap();
+            assert_eq!((other.tls, other.pin), (false, None), "{words:?}");
+        }
+        for (name, value) in [("TIDEGATE_NODE_TLS", "maybe"), ("TIDEGATE_NODE_TLS_FINGERPRINT", "zz")] {
+            let error = of(&[], &Environment::of([host, (name, value)])).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod host;
 mod invitation;
 mod link;
 mod runner;
+mod secrets;
 mod session;
 mod state;
 mod stats;

@@ -15,6 +15,7 @@ use super::{
     host::Host,
     invitation,
     link::Link,
+    secrets::{Home, Secrets},
     session::{Over, Session, stopped},
     state::NodeState,
     trust::Trust,
@@ -22,11 +23,12 @@ use super::{
 };
 use crate::{
     client::{
-        Backoff, Client, ClientError, ConnectOptions, Credentials, DEFAULT_PORT, DeviceIdentity, Events,
-        ssh::Keeper,
+        Backoff, Client, ClientError, ConnectOptions, Credentials, DEFAULT_PORT, DeviceIdentity, Endpoint,
+        Events, ssh::Keeper,
     },
-    config::{self, ConfigError, Environment, Flags, Place},
-    gateway::{is_own_port, own_port},
+    config::{self, Environment, Flags, Place},
+    gateway::own_port,
+    telemetry::chain,
 };
 
 /// Running commands get this long to end when the host stops.
@@ -90,6 +92,8 @@ pub(super) struct Runner {
     /// The token of the setup code to join with.
     invited: Option<String>,
     trust: Trust,
+    /// The command line says which certificate to accept.
+    pinned_by_hand: bool,
     link: Arc<Link>,
     work: Arc<Work>,
     backoff: Backoff,
@@ -118,16 +122,15 @@ impl Runner {
             None => Trust::find(&args, &endpoint, place, env),
         };
         trust.apply(&mut endpoint);
-        let secrets = match &route {
-            _ if args.given.is_some() => {
-                Secrets { given: args.given.as_deref().and_then(pair_of), fallback: None }
+        let secrets = match (&args.given, &route) {
+            (Some(given), _) => Secrets::given(given),
+            (None, Some(route)) if route.by_url => Secrets::default(),
+            (None, Some(route)) => Secrets::of_config(env, &route.credentials),
+            (None, None) if endpoint.is_loopback() => {
+                let home = Home { port: endpoint.port, place: place.clone(), env: env.clone() };
+                Secrets::of_home(env, home)?
             }
-            Some(route) if route.by_url => Secrets { given: None, fallback: None },
-            Some(route) => Secrets::find(env, || Ok(pair_of(&route.credentials)))?,
-            None => Secrets::find(env, || match endpoint.is_loopback() {
-                true => local_secret(endpoint.port, place, env),
-                false => Ok(None),
-            })?,
+            (None, None) => Secrets::of_environment(env),
         };
         let by_url = route.as_ref().is_some_and(|route| route.by_url);
         let tunnel = route.and_then(|route| route.ssh).map(Keeper::new);
@@ -152,6 +155,7 @@ impl Runner {
         let folder = env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
         let host = Arc::new(Host::new(place.state.root(), folder, env.home(), link.clone()));
         let work = Work::new(host, surface.clone(), device.id().to_owned());
+        let pinned_by_hand = args.tls_fingerprint.is_some();
         tracing::info!(device = device.id(), gateway = %endpoint, "node host");
         Ok(Self {
             state,
@@ -162,6 +166,7 @@ impl Runner {
             secrets,
             invited,
             trust,
+            pinned_by_hand,
             link,
             work,
             backoff: Backoff::default(),
@@ -215,6 +220,7 @@ impl Runner {
         if let (Some(tunnel), Some(via)) = (&mut self.tunnel, &mut self.options.endpoint.via) {
             via.port = tunnel.port().await?;
         }
+        self.secrets.look_again();
         let url = self.options.endpoint.to_string();
         let stored = self.state.token(&url, self.device.id());
         self.options.auth = match &self.invited {
@@ -230,6 +236,11 @@ impl Runner {
                 if self.options.auth == Credentials::default() {
                     return Err(error);
                 }
+                Client::connect(&self.options).await?
+            }
+            // It was about to say that it runs when we looked.
+            Err(error) if is_secret_missing(&error) && self.secrets.look_again() => {
+                self.options.auth = self.secrets.choose(stored.as_deref());
                 Client::connect(&self.options).await?
             }
             // A service may be started with the same command line again and again.
@@ -256,8 +267,19 @@ impl Runner {
             if let Err(error) = self.state.set_joined(&self.options.endpoint) {
                 tracing::warn!(%error, "the gateway is not remembered; pass --host and --port at the next start");
             }
+        } else if self.pinned_by_hand && self.state.joined().is_some_and(|joined| self.is_renewed(&joined)) {
+            tracing::info!(url, "the new fingerprint of this gateway's certificate is remembered");
+            if let Err(error) = self.state.set_joined(&self.options.endpoint) {
+                tracing::warn!(%error, "the fingerprint is not remembered; pass --tls-fingerprint at the next start");
+            }
         }
         tracing::info!(gateway = hello.server.version, connection = hello.server.conn_id, "connected");
+    }
+
+    /// Whether this is the gateway that was joined, with another certificate than then.
+    fn is_renewed(&self, joined: &Endpoint) -> bool {
+        let now = &self.options.endpoint;
+        joined.to_string() == now.to_string() && joined.pin != now.pin
     }
 
     fn keep_token(&mut self, url: &str, token: Option<&str>) {
@@ -324,36 +346,6 @@ fn remember(state: &mut NodeState, args: &NodeRun) -> Result<Surface, NodeHostEr
     Ok(surface)
 }
 
-/// The shared secrets this host may use.
-struct Secrets {
-    /// From the command line or the environment: meant for this run.
-    given: Option<Credentials>,
-    /// Of the gateway on this machine, which goes to that one only; or what the config has for a remote one.
-    fallback: Option<Credentials>,
-}
-
-impl Secrets {
-    fn find(
-        env: &Environment,
-        fallback: impl FnOnce() -> Result<Option<Credentials>, NodeHostError>,
-    ) -> Result<Self, NodeHostError> {
-        let setting = |name: &str| env.setting(name).map(|(_, value)| value.to_owned());
-        let given = pair(setting("GATEWAY_TOKEN"), setting("GATEWAY_PASSWORD"));
-        let fallback = if given.is_none() { fallback()? } else { None };
-        Ok(Self { given, fallback })
-    }
-
-    fn choose(&self, stored: Option<&str>) -> Credentials {
-        if let Some(given) = &self.given {
-            return given.clone();
-        }
-        match stored {
-            Some(token) => Credentials { device_token: Some(token.to_owned()), ..Credentials::default() },
-            None => self.fallback.clone().unwrap_or_default(),
-        }
-    }
-}
-
 /// The port of the gateway on this machine.
 fn home_port(place: &Place, env: &Environment) -> u16 {
     let loaded = config::load(place, env, &Flags::default());
@@ -361,55 +353,6 @@ fn home_port(place: &Place, env: &Environment) -> u16 {
     own_port(configured, place.state.root())
 }
 
-/// `gateway.remote` has no say here: a node is told its gateway by host and port.
-fn local_secret(port: u16, place: &Place, env: &Environment) -> Result<Option<Credentials>, NodeHostError> {
-    let loaded = config::load(place, env, &Flags::default());
-    let known = loaded.as_ref().map_or(DEFAULT_PORT, |loaded| loaded.settings.gateway.port());
-    if !is_own_port(port, known, place.state.root()) {
-        tracing::info!(port, "not the port of this machine's gateway, whose secret is not sent there");
-        return Ok(None);
-    }
-    let configured = match loaded {
-        Ok(loaded) => {
-            // A secret that is configured and can't be had is not made up for by another one.
-            if let Some(issue) = loaded.missing.iter().find(|issue| issue.path.starts_with("gateway.auth.")) {
-                return Err(ConfigError::Refused(issue.to_string()).into());
-            }
-            let auth = &loaded.settings.gateway.auth;
-            let text = |secret: &Option<_>| {
-                secret.as_ref().map(|secret: &tidegate_actors::settings::Secret| secret.expose().to_owned())
-            };
-            pair(text(&auth.token), text(&auth.password))
-        }
-        Err(error) => {
-            tracing::warn!(%error, "configuration not read");
-            None
-        }
-    };
-    Ok(configured.or_else(|| {
-        let token = config::token::stored(&place.state).ok().flatten()?;
-        pair(Some(token.expose().to_owned()), None)
-    }))
-}
-
-fn pair_of(credentials: &Credentials) -> Option<Credentials> {
-    pair(credentials.token.clone(), credentials.password.clone())
-}
-
-fn pair(token: Option<String>, password: Option<String>) -> Option<Credentials> {
-    // Known as secrets, neither can get into the log.
-    [&token, &password].into_iter().flatten().for_each(|secret| redaction::hide(secret));
-    (token.is_some() || password.is_some()).then(|| Credentials { token, password, ..Credentials::default() })
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
+fn is_secret_missing(error: &ClientError) -> bool {
+    matches!(error.detail_code(), Some("AUTH_TOKEN_MISSING" | "AUTH_PASSWORD_MISSING"))
 }

@@ -21,7 +21,7 @@ use tidegate_actors::settings::{
 use tracing::{Event, Metadata, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{Layer, filter::Targets, layer::Context, prelude::*, registry::LookupSpan, reload};
 
-pub use self::clean::escape;
+pub use self::{clean::escape, record::chain};
 use self::{
     record::Record,
     writer::{Lines, LogFile, Writer},

@@ -119,12 +119,15 @@ impl Visit for Record {
     }
 }
 
-/// An error with its causes.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+/// An error with its causes, in one line; what one of them has said already isn't said again.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
-        let _ = write!(text, ": {cause}");
+        let part = cause.to_string();
+        if !text.contains(&part) {
+            let _ = write!(text, ": {part}");
+        }
         next = cause.source();
     }
     text

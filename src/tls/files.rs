@@ -14,7 +14,7 @@ use rustls::{
 };
 use tidegate_actors::settings::{StatePaths, gateway::TlsSettings};
 
-use super::{Pin, TlsError};
+use super::{Pin, TlsError, own::is_self_made};
 
 /// Links of a chain that are sent besides the certificate itself; a longer chain is a loop.
 const MOST_LINKS: usize = 8;
@@ -26,9 +26,9 @@ pub struct TlsFiles {
     pub key: PathBuf,
     /// Authorities that complete the chain where the certificate's file holds only the certificate.
     pub authorities: Option<PathBuf>,
-    /// Make a pair where both files are missing.
+    /// Make a pair where both files are missing; as with OpenClaw that holds for named files too.
     pub(super) make: bool,
-    /// The pair is in the state folder: ours to renew.
+    /// The files are in the state folder, where nobody but us puts any.
     pub(super) ours: bool,
 }
 
@@ -37,6 +37,8 @@ pub struct TlsFiles {
 pub(super) struct Material {
     pub(super) key: Arc<CertifiedKey>,
     pub(super) pin: Pin,
+    /// A gateway made the certificate, not an authority.
+    pub(super) self_made: bool,
     /// How the files were before they were read.
     pub(super) marks: Marks,
 }
@@ -85,14 +87,14 @@ impl TlsFiles {
         let text = read(&self.key)?;
         let key = PrivateKeyDer::from_pem_slice(&text)
             .map_err(|_| TlsError::Empty { path: self.key.clone(), what: "private key" })?;
-        let pin = Pin::of(&chain[0]);
+        let (pin, self_made) = (Pin::of(&chain[0]), is_self_made(&chain[0]));
         let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => {
                 TlsError::Mismatch { certificate: self.certificate.clone(), key: self.key.clone() }
             }
             other => TlsError::Unusable(other),
         })?;
-        Ok(Material { key: Arc::new(key), pin, marks })
+        Ok(Material { key: Arc::new(key), pin, self_made, marks })
     }
 
     /// Whether others on this machine may read the key.

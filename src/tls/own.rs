@@ -28,28 +28,47 @@ const LIFE: Duration = DAY.saturating_mul(3650);
 /// How long before its end it is renewed.
 pub(super) const RENEW_BEFORE: Duration = DAY.saturating_mul(30);
 
+/// By this name a gateway knows what it has made itself.
+const NAME: &str = "Tidegate gateway";
+
 /// Clocks of clients may be behind.
 const BACKDATED: Duration = DAY;
 
 impl TlsFiles {
-    /// Makes the pair if it may be made and there is none of it; renews it if it is ours and about to end. True if
-    /// there is a new one.
+    /// Makes the pair if it may be made and there is none of it; renews it if it was made like that and is about to
+    /// end. True if there is a new one.
     ///
     /// # Errors
     /// If only half of the pair is there, or the files can't be written.
     pub(super) fn provide(&self) -> Result<bool, TlsError> {
         match (self.certificate.exists(), self.key.exists()) {
             (true, true) => {
-                let renew = self.ours && self.ends_soon();
+                let made_here = self.ours || self.make && self.holds_self_made();
+                let renew = made_here && self.ends_soon();
                 if renew {
                     self.make_pair()?;
                 }
                 Ok(renew)
             }
-            (false, false) if self.make => self.make_pair().map(|()| true),
+            (false, false) if self.make => {
+                if !self.ours {
+                    tracing::warn!(
+                        certificate = %self.certificate.display(),
+                        "there is no such certificate: one is made there that only its fingerprint speaks for; with \
+                         gateway.tls.autoGenerate: false this would stop the start"
+                    );
+                }
+                self.make_pair().map(|()| true)
+            }
+            // What is left of a first start that was cut short between the two: nobody has seen that key's certificate.
+            (false, true) if self.ours => self.make_pair().map(|()| true),
             (false, _) => Err(TlsError::Missing(self.certificate.clone())),
             (true, false) => Err(TlsError::Missing(self.key.clone())),
         }
+    }
+
+    fn holds_self_made(&self) -> bool {
+        CertificateDer::from_pem_file(&self.certificate).is_ok_and(|leaf| is_self_made(&leaf))
     }
 
     /// Whether the certificate will have ended in a month.
@@ -81,7 +100,7 @@ fn write(path: &Path, text: &str) -> Result<(), TlsError> {
 fn params() -> Result<CertificateParams, TlsError> {
     let mut params = CertificateParams::new(names())?;
     params.subject_alt_names.extend(addresses().into_iter().map(SanType::IpAddress));
-    params.distinguished_name.push(DnType::CommonName, "Tidegate gateway");
+    params.distinguished_name.push(DnType::CommonName, NAME);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let now = SystemTime::now();
@@ -122,6 +141,12 @@ fn addresses() -> Vec<IpAddr> {
     addresses
 }
 
+/// Whether a gateway made this certificate for itself.
+pub(super) fn is_self_made(leaf: &CertificateDer<'_>) -> bool {
+    let Ok(leaf) = webpki::EndEntityCert::try_from(leaf) else { return false };
+    leaf.issuer() == leaf.subject() && leaf.subject().windows(NAME.len()).any(|part| part == NAME.as_bytes())
+}
+
 /// Whether a certificate is over at this time. Asked of the verifier that clients use: as its own root the
 /// certificate is fine but for its dates.
 fn has_ended(leaf: &CertificateDer<'_>, at: SystemTime) -> bool {
@@ -152,8 +177,11 @@ pub(super) mod tests {
     }
 
     pub(in crate::tls) fn ending_in(days: u32) -> (CertificateDer<'static>, String, String) {
+        ending_in_as(days, params().unwrap())
+    }
+
+    fn ending_in_as(days: u32, mut params: CertificateParams) -> (CertificateDer<'static>, String, String) {
         let key = KeyPair::generate().unwrap();
-        let mut params = params().unwrap();
         params.not_after = (SystemTime::now() + DAY * days).into();
         let certificate = params.self_signed(&key).unwrap();
         (certificate.der().clone(), certificate.pem(), key.serialize_pem())
@@ -181,9 +209,24 @@ pub(super) mod tests {
         files.provide().unwrap();
         std::fs::remove_file(&files.key).unwrap();
         assert!(matches!(files.provide(), Err(TlsError::Missing(path)) if path == files.key));
-        let nothing_made = TlsFiles { make: false, ..files.clone() };
         std::fs::remove_file(&files.certificate).unwrap();
+        let nothing_made = TlsFiles { make: false, ours: false, ..files.clone() };
         assert!(matches!(nothing_made.provide(), Err(TlsError::Missing(_))));
+        let named = TlsFiles { ours: false, ..files };
+        std::fs::write(&named.key, "somebody's").unwrap();
+        assert!(matches!(named.provide(), Err(TlsError::Missing(path)) if path == named.certificate));
+        assert_eq!(std::fs::read(&named.key).unwrap(), b"somebody's");
+    }
+
+    #[test]
+    fn a_start_that_was_cut_short_after_the_key_is_made_up_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = files(folder.path());
+        files.provide().unwrap();
+        std::fs::remove_file(&files.certificate).unwrap();
+        assert!(files.provide().unwrap());
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        assert_eq!(files.load(&provider).unwrap().pin, files.pin().unwrap());
     }
 
     #[test]
@@ -195,11 +238,18 @@ pub(super) mod tests {
         std::fs::write(&files.certificate, certificate).unwrap();
         std::fs::write(&files.key, key).unwrap();
         let old = files.pin().unwrap();
-        let theirs = TlsFiles { ours: false, ..files.clone() };
-        assert!(theirs.ends_soon() && !theirs.provide().unwrap());
-        assert!(files.provide().unwrap());
+        let left_alone = TlsFiles { make: false, ours: false, ..files.clone() };
+        assert!(left_alone.ends_soon() && !left_alone.provide().unwrap());
+        // Wherever it is: a named pair that was missing was made by us as well.
+        let named = TlsFiles { ours: false, ..files.clone() };
+        assert!(named.provide().unwrap());
         assert_ne!(files.pin().unwrap(), old);
         assert!(!files.ends_soon());
+        let foreign = CertificateParams::new(vec!["gateway.example".to_owned()]).unwrap();
+        let (_, certificate, key) = ending_in_as(10, foreign);
+        std::fs::write(&files.certificate, certificate).unwrap();
+        std::fs::write(&files.key, key).unwrap();
+        assert!(named.ends_soon() && !named.provide().unwrap());
     }
 
     #[test]

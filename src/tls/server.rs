@@ -66,6 +66,11 @@ impl ServerTls {
         self.current().pin
     }
 
+    /// Whether nobody vouches for it but the gateway that made it.
+    pub fn is_self_made(&self) -> bool {
+        self.current().self_made
+    }
+
     /// Takes up changed files for as long as the gateway runs, unless reloading is off, and renews what is ours in any
     /// case.
     pub async fn keep_fresh(self, settings: SettingsHandle, shown: impl Fn(Pin)) {

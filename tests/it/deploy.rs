@@ -84,9 +84,41 @@ fn the_launchd_agent_is_a_property_list_that_starts_a_command_that_exists() {
     let output = Command::new("python3").args(["-c", script]).arg(path).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let list: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&list["KeepAlive"], &list["RunAtLoad"]), (&true.into(), &true.into()));
-    let args = list["ProgramArguments"].as_array().unwrap();
-    takes(&["tunnel"], args.iter().skip(1).map(|arg| arg.as_str().unwrap()));
+    assert_eq!(list["KeepAlive"], serde_json::json!({"SuccessfulExit": false}));
+    assert_eq!(list["RunAtLoad"], true);
+    let args: Vec<&str> =
+        list["ProgramArguments"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap()).collect();
+    let (shell, program) = args.split_at(4);
+    takes(&["tunnel"], program.iter().skip(1).copied());
+    assert!(!args.iter().any(|arg| arg.contains("/tmp/")), "everybody may write there: {args:?}");
+    // Only what may pass is tried again.
+    let home = tempfile::tempdir().unwrap();
+    fs::create_dir_all(home.path().join("Library/Logs")).unwrap();
+    for (code, seen) in [(0, 0), (1, 1), (69, 69), (2, 0), (77, 0), (78, 0)] {
+        let ends = ["/bin/sh", "-c", &format!("echo trouble >&2; exit {code}")].map(str::to_owned);
+        let mut command = Command::new(shell[0]);
+        let status = command.args(&shell[1..]).args(ends).env("HOME", home.path()).status().unwrap();
+        assert_eq!(status.code(), Some(seen), "{code}");
+    }
+    let log = fs::read_to_string(home.path().join("Library/Logs/tidegate.tunnel.log")).unwrap();
+    assert_eq!(log, "trouble\n".repeat(6));
+}
+
+#[test]
+fn services_of_a_user_give_up_where_trying_again_changes_nothing() {
+    for name in ["tidegate-node.service", "tidegate-tunnel.service"] {
+        let unit = read(name);
+        assert!(unit.lines().any(|line| line == "RestartPreventExitStatus=2 77 78"), "{name}");
+    }
+    let node = read("tidegate-node.service");
+    let limit =
+        |key: &str| node.lines().find_map(|line| line.strip_prefix(key)).unwrap().parse::<u32>().unwrap();
+    assert!(limit("StartLimitBurst=") * pause(&node) < limit("StartLimitIntervalSec="));
+}
+
+/// Seconds between two starts.
+fn pause(unit: &str) -> u32 {
+    unit.lines().find_map(|line| line.strip_prefix("RestartSec=")).unwrap().parse().unwrap()
 }
 
 /// `Type=notify` and `WatchdogSec` are only true if the gateway speaks to the service manager.

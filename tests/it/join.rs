@@ -287,6 +287,55 @@ async fn a_gateway_that_nobody_reaches_makes_no_code_and_says_what_to_set() {
 }
 
 #[tokio::test]
+async fn a_phone_can_read_the_picture_of_a_code() {
+    let gateway = reachable().await;
+    let output = gateway.cli(&["devices", "join-code"]).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (line, picture) = text.split_once("\n\n").unwrap();
+    let code = line.strip_prefix("tidegate node run --pair oc-pair://").unwrap();
+    // What any reader sees in it: the modules of the code that carries this text, two in a character.
+    let modules = qrcode::QrCode::with_error_correction_level(code, qrcode::EcLevel::L).unwrap();
+    let width = modules.width();
+    let rows: Vec<Vec<char>> = picture.lines().map(|line| line.chars().collect()).collect();
+    let is_dark = |x: usize, y: usize| match rows[(y + 4) / 2][x + 4] {
+        '█' => false,
+        '▀' => (y + 4) % 2 == 1,
+        '▄' => (y + 4).is_multiple_of(2),
+        ' ' => true,
+        other => panic!("{other:?} in {picture}"),
+    };
+    assert_eq!((rows.len(), rows[0].len()), ((width + 8).div_ceil(2), width + 8), "{picture}");
+    for (at, color) in modules.into_colors().into_iter().enumerate() {
+        assert_eq!(is_dark(at % width, at / width), color == qrcode::Color::Dark, "module {at}: {picture}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_is_none_makes_no_code() {
+    let gateway = Gateway::start().await;
+    for url in ["nonsense", "ftp://gateway.example", "wss://"] {
+        let output = gateway.cli(&["devices", "join-code", "--public-url", url]).await;
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{url}: {words}");
+        assert!(words.contains(url), "{words}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_others_do_not_trust_makes_no_join_address() {
+    let bound = json!({"bind": "custom", "customBindHost": "127.0.0.1", "tls": {"enabled": true}});
+    let gateway = Setup::new().config(config_with(json!({"gateway": bound}))).start().await;
+    let output = gateway.cli(&["devices", "join-code", "--join-url"]).await;
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    assert!(words.contains("others trust") && words.contains("without --join-url"), "{words}");
+    // The code itself has the fingerprint in it.
+    let code = pasted(&gateway, &["--no-qr"]).await;
+    let code = json!({"setupCode": code.strip_prefix("oc-pair://").unwrap()});
+    assert_eq!(decoded(&code)["tlsFingerprint"].as_str().unwrap().len(), 64);
+}
+
+#[tokio::test]
 async fn only_admins_make_codes() {
     let gateway = reachable().await;
     let scopes = ["operator.pairing", "operator.write"];

@@ -274,7 +274,7 @@ async fn plain_text_leaves_the_private_network_for_nobody() {
     let address = SocketAddr::new(IpAddr::V4(home.address()), gateway.port);
     let url = format!("ws://{address}");
     let output = cli(&laptop, folder.path(), &["health", "--url", &url, "--token", TOKEN]).await;
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(77));
     assert!(text(&output).contains("unencrypted"), "{}", text(&output));
     let (host, port) = (home.address().to_string(), gateway.port.to_string());
     let output = cli(&laptop, folder.path(), &["node", "run", "--host", &host, "--port", &port]).await;

@@ -104,7 +104,8 @@ async fn a_remote_gateway_is_set_shown_used_and_cleared() {
     assert_eq!(shown["target"], url, "{shown}");
     let plain = machine.ok(&["remote", "show"]).await;
     assert!(plain.contains(&url) && !plain.contains(TOKEN) && !shown.to_string().contains(TOKEN), "{plain}");
-    machine.ok(&["remote", "clear"]).await;
+    let cleared = machine.ok(&["remote", "clear"]).await;
+    assert!(cleared.contains("the gateway of this machine") && !cleared.contains("problem"), "{cleared}");
     assert_eq!(machine.config()["gateway"], json!({"mode": "local"}));
     machine.fails(&["health"]).await;
     // On the gateway's own machine this would keep it from starting again.
@@ -146,6 +147,122 @@ async fn another_address_takes_nothing_over_from_the_former_one() {
     );
     machine.ok(&["remote", "set", "wss://two.example"]).await;
     assert_eq!(machine.config()["gateway"]["remote"], json!({"url": "wss://two.example"}));
+}
+
+#[actix_web::test]
+async fn a_pin_makes_the_address_one_with_tls_and_never_stands_beside_one_without() {
+    let machine = Machine::new();
+    let pin = "ab".repeat(32);
+    machine.ok(&["remote", "set", "--ssh", "ann@box", "--tls-fingerprint", &pin, "--token", "t"]).await;
+    let pinned = json!({"url": "wss://127.0.0.1:18789", "transport": "ssh", "sshTarget": "ann@box",
+        "tlsFingerprint": pin, "token": "t"});
+    assert_eq!(machine.config()["gateway"]["remote"], pinned);
+    let shown = machine.json(&["remote", "show"]).await;
+    assert_eq!(shown["target"], "wss://127.0.0.1:18789 through SSH to ann@box", "{shown}");
+    // Said again without the pin it is the same gateway.
+    machine.ok(&["remote", "set", "--ssh", "ann@box"]).await;
+    assert_eq!(machine.config()["gateway"]["remote"], pinned);
+    for address in [&["ws://10.1.1.1:1"][..], &["ws://127.0.0.1:1", "--ssh", "ann@box"]] {
+        let (code, said) =
+            machine.fails(&[&["remote", "set"], address, &["--tls-fingerprint", &pin]].concat()).await;
+        assert!(code == 2 && said.contains("wss://"), "{code} {said}");
+        assert_eq!(machine.config()["gateway"]["remote"], pinned, "nothing is written");
+    }
+}
+
+#[actix_web::test]
+async fn a_gateway_that_is_not_reached_is_named_with_the_reason_and_what_to_do() {
+    let machine = Machine::new();
+    let closed = format!("ws://127.0.0.1:{}", free_port());
+    let plain = Gateway::start().await;
+    let without_tls = format!("wss://127.0.0.1:{}", plain.port);
+    for (url, reason, help) in [
+        (closed.as_str(), "Connection refused", "is it running?"),
+        ("ws://nowhere.invalid.local:1", "failed to lookup address", "check its spelling"),
+        (without_tls.as_str(), "corrupt message", ""),
+    ] {
+        let (code, said) = machine.fails(&["health", "--url", url, "--token", "t"]).await;
+        assert!(code == 69 && said.contains(reason) && said.contains(help), "{url}: {code} {said}");
+        let output = machine.run(&["health", "--url", url, "--token", "t", "--json"]).await;
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(answer["error"]["message"].as_str().unwrap().contains(reason), "{answer}");
+        let (_, said) = machine.fails(&["gateway", "probe", "--url", url, "--token", "t"]).await;
+        let row = said.lines().find(|line| line.contains("not reached")).unwrap();
+        assert!(row.contains(reason), "{said}");
+    }
+    let (code, said) = machine.fails(&["health", "--url", "ws://203.0.113.9:1", "--token", "t"]).await;
+    assert!(code == 77 && said.contains("unencrypted"), "{code} {said}");
+}
+
+#[actix_web::test]
+async fn whoever_is_locked_out_hears_for_how_long() {
+    let config = json!({"gateway": {"auth": {"rateLimit": {"exemptLoopback": false, "maxAttempts": 1}}}});
+    let gateway = Setup::new().config(config).start().await;
+    let (machine, url) = (Machine::new(), format!("ws://127.0.0.1:{}", gateway.port));
+    let wrong = ["health", "--url", &url, "--token", "wrong"];
+    let said = eventually("the lockout", async || {
+        let (_, said) = machine.fails(&wrong).await;
+        said.contains("too many").then_some(said)
+    })
+    .await;
+    assert!(said.contains("; wait ") && said.contains(" s, then try again"), "{said}");
+    let output = machine.run(&[&wrong[..], &["--json"]].concat()).await;
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(answer["error"]["retryAfterMs"].as_u64().unwrap() > 0, "{answer}");
+}
+
+#[actix_web::test]
+async fn the_secret_of_this_machine_stays_here_while_another_gateway_has_its_port() {
+    // It stands for the far end of a tunnel; its token would let this machine in.
+    let other = Setup::new().no_token().config(json!({"gateway": {"auth": {"token": TOKEN}}})).start().await;
+    let machine = Machine::with_config(&json!({"gateway": {"port": other.port, "auth": {"token": TOKEN}}}));
+    let (code, said) = machine.fails(&["health"]).await;
+    let address = format!("ws://127.0.0.1:{}", other.port);
+    for words in ["no gateway of this machine runs", "`tidegate gateway run`", &address, "--token"] {
+        assert!(code == 69 && said.contains(words), "no {words}: {code} {said}");
+    }
+    machine.ok(&["health", "--token", TOKEN]).await;
+    let (code, said) = machine.fails(&["node", "run"]).await;
+    assert!(code == 77 && said.contains("token missing"), "{code} {said}");
+    assert!(said.contains("its secret is not sent there"), "{said}");
+}
+
+#[actix_web::test]
+async fn a_profiles_node_finds_its_own_gateway_and_takes_its_token_to_no_other() {
+    let machine = Machine::new();
+    let (main, rescue) = (free_port(), free_port());
+    machine.write(None, &json!({"gateway": {"port": main}}));
+    // The port that it really has is on its command line alone.
+    machine.write(Some("rescue"), &json!({"gateway": {"port": main}}));
+    let main_gateway = machine.start(&["gateway", "run"]);
+    let gateway = machine.start(&["--profile", "rescue", "gateway", "run", "--port", &rescue.to_string()]);
+    let line = eventually("the banner's line", async || {
+        let log = gateway.log();
+        let line = log.lines().find(|line| line.trim_start().starts_with("add this machine"))?;
+        Some(line.split_once("tidegate ")?.1.to_owned())
+    })
+    .await;
+    assert_eq!(line, "--profile rescue node run");
+    let mut node = machine.start(&line.split(' ').collect::<Vec<_>>());
+    let list = ["--profile", "rescue", "nodes", "list"];
+    eventually("the node at its own gateway", async || {
+        let nodes = machine.json(&list).await;
+        nodes.to_string().contains("\"connected\":true").then_some(())
+    })
+    .await;
+    eventually("the other gateway to run", async || {
+        machine.run(&["health"]).await.status.success().then_some(())
+    })
+    .await;
+    assert!(!machine.ok(&["nodes", "list"]).await.contains("connected"));
+    node.kill();
+    // With its own gateway gone, the port of its config is that of another one, which hears nothing.
+    drop(gateway);
+    let mut node = machine.start(&["--profile", "rescue", "node", "run", "--port", &main.to_string()]);
+    let status = eventually("the node host to be refused", async || node.ended()).await;
+    assert_eq!(status.code(), Some(77), "{}", node.log());
+    assert!(node.log().contains("token missing"), "{}", node.log());
+    drop(main_gateway);
 }
 
 #[actix_web::test]

@@ -113,7 +113,7 @@ async fn a_client_accepts_the_pinned_certificate_and_no_other() {
     let pairs: Vec<&str> = (0..32).map(|at| &hex[2 * at..2 * at + 2]).collect();
     assert!(with(&pairs.join(":")).await.status.success());
     let refused = with(&other).await;
-    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(refused.status.code(), Some(77));
     assert!(text(&refused).contains(&other) && text(&refused).contains(&pin), "{}", text(&refused));
 }
 
@@ -226,6 +226,14 @@ async fn a_certificate_of_ours_that_is_about_to_end_is_renewed() {
 }
 
 #[actix_web::test]
+async fn a_first_start_that_was_killed_between_key_and_certificate_is_no_trouble() {
+    let gateway = started().await;
+    fs::remove_file(certificate(&gateway)).unwrap();
+    let gateway = gateway.restart().await;
+    assert!(gateway.cli(&["health"]).await.status.success());
+}
+
+#[actix_web::test]
 async fn configured_files_are_used_as_they_are() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name).display().to_string();
@@ -241,6 +249,13 @@ async fn configured_files_are_used_as_they_are() {
     assert!(exit.stderr.contains("k.pem"), "{}", exit.stderr);
 
     fs::remove_file(file("c.pem")).unwrap();
+    let made = with_tls(paths.clone()).start().await;
+    eventually("a warning", async || made.console().contains("autoGenerate: false").then_some(())).await;
+    assert!(Path::new(&file("c.pem")).exists() && made.cli(&["health"]).await.status.success());
+    drop(made);
+    for name in ["c.pem", "k.pem"] {
+        fs::remove_file(file(name)).unwrap();
+    }
     let mut nothing_made = paths;
     nothing_made["autoGenerate"] = json!(false);
     let exit = with_tls(nothing_made).refuse().await;

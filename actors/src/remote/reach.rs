@@ -13,6 +13,8 @@ use std::net::{IpAddr, Ipv4Addr};
 struct Known {
     /// Of the certificate that the gateway itself shows now.
     tls_fingerprint: Option<String>,
+    /// Nobody but the gateway vouches for it.
+    tls_self_made: bool,
     /// The name under which Tailscale publishes the gateway.
     served_host: Option<String>,
 }
@@ -22,6 +24,7 @@ impl Known {
         let name = |url: String| Some(Url::parse(&url).ok()?.host_str()?.to_owned());
         Self {
             tls_fingerprint: gateway.whereabouts.borrow().tls_sha256.clone(),
+            tls_self_made: gateway.whereabouts.borrow().tls_self_made,
             served_host: gateway.tailscale.url().and_then(name),
         }
     }
@@ -55,6 +58,8 @@ pub struct Address {
     pub source: String,
     /// Of the certificate there, where it is known: 64 lowercase hex digits.
     pub tls_fingerprint: Option<String>,
+    /// The certificate there is known to be one that only its fingerprint speaks for.
+    pub self_made: bool,
 }
 
 /// Why there is no address for others.
@@ -105,7 +110,9 @@ const REMOTE_URL: &str = "gateway.remote.url";
 impl Finder<'_> {
     fn find(&self, wish: &Wish) -> Result<Address, NoAddress> {
         let (url, source) = self.choose(wish)?;
-        let address = Address { tls_fingerprint: self.pin(&url, &source), url, source };
+        let tls_fingerprint = self.pin(&url, &source);
+        let self_made = tls_fingerprint.is_some() && self.shows_own(&source) && self.known.tls_self_made;
+        let address = Address { tls_fingerprint, self_made, url, source };
         if address.is_cleartext() && !address.is_nearby() {
             return Err(NoAddress::Cleartext { url: address.url, source_key: address.source });
         }
@@ -198,9 +205,14 @@ impl Finder<'_> {
         Some(format!("{scheme}://{host}{port}{path}"))
     }
 
+    /// Whether it is the gateway itself that answers there.
+    fn shows_own(&self, source: &str) -> bool {
+        source.starts_with("gateway.bind=")
+    }
+
     /// Only where the certificate is surely the one that the other side will see.
     fn pin(&self, url: &str, source: &str) -> Option<String> {
-        let known = if source.starts_with("gateway.bind=") {
+        let known = if self.shows_own(source) {
             self.known.tls_fingerprint.as_deref()
         } else if source == REMOTE_URL {
             self.settings.gateway.remote.tls_fingerprint.as_deref()
@@ -285,8 +297,11 @@ mod tests {
 
     fn found(settings: Value, wish: Wish) -> Result<(String, String, bool), String> {
         let settings: Settings = serde_json::from_value(settings).unwrap();
-        let known =
-            Known { tls_fingerprint: Some("AB".repeat(32)), served_host: Some("box.tail1.ts.net".into()) };
+        let known = Known {
+            tls_fingerprint: Some("AB".repeat(32)),
+            served_host: Some("box.tail1.ts.net".into()),
+            ..Known::default()
+        };
         let candidates = [("172.17.0.1", false), ("192.168.1.5", true), ("100.100.3.4", false)]
             .map(|(address, is_default)| Candidate { address: address.parse().unwrap(), is_default });
         let finder = Finder { settings: &settings, known: &known, candidates: &candidates };
@@ -374,7 +389,12 @@ mod tests {
 
     #[test]
     fn a_code_is_fetched_over_tls_or_from_this_machine_only() {
-        let at = |url: &str| Address { url: url.into(), source: String::new(), tls_fingerprint: None };
+        let at = |url: &str| Address {
+            url: url.into(),
+            source: String::new(),
+            tls_fingerprint: None,
+            self_made: false,
+        };
         assert_eq!(at("wss://a.example/gw").join_url("x").unwrap(), "https://a.example/gw/j/x");
         assert_eq!(at("ws://127.0.0.1:1").join_url("x").unwrap(), "http://127.0.0.1:1/j/x");
         assert_eq!(at("ws://[::1]:1").join_url("x").unwrap(), "http://[::1]:1/j/x");

@@ -9,4 +9,6 @@ pub struct Whereabouts {
     pub listening: Vec<SocketAddr>,
     /// SHA-256, 64 hex digits, of the certificate that they show.
     pub tls_sha256: Option<String>,
+    /// The gateway signed it itself: only who knows its fingerprint can trust it.
+    pub tls_self_made: bool,
 }

@@ -97,6 +97,12 @@ async fn mint(call: Call) -> Reply {
              wss:// address, or paste the setup code itself",
         ));
     }
+    if join && address.self_made {
+        return Err(ErrorShape::invalid(
+            "a join URL needs a certificate that others trust, and the gateway made this one itself: use the setup code, \
+             which carries its fingerprint (`tidegate devices join-code` without --join-url)",
+        ));
+    }
     let Address { url, tls_fingerprint, .. } = address.clone();
     let mint = MintCode { access, url, tls_fingerprint, join };
     let minted = call.gateway.devices.send(mint).await.map_err(restarting(DEVICES))??;

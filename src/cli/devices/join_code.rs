@@ -4,6 +4,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use serde_json::{Value, json};
 
 use super::super::{Context, Failure, out, qr};
+use crate::client::Endpoint;
 
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "\
@@ -64,6 +65,9 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     if args.join_url && args.access != Access::Node {
         return Err(Failure::usage("--join-url is for nodes: leave --access out"));
     }
+    if let Some(url) = &args.public_url {
+        Endpoint::parse(url)?;
+    }
     let mut made = context.call("device.pair.setupCode", args.params()).await?;
     let text = |key: &str| out::string(&made, key);
     let (code, address) = (text("setupCode"), text("joinUrl"));
@@ -79,7 +83,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         && let Some(picture) = qr::terminal(&code)
     {
         out::line("");
-        out::line(picture);
+        out::text(&picture);
     }
     explain(&made);
     Ok(())

@@ -22,25 +22,11 @@ pub(super) struct Banner {
 
 impl Banner {
     pub(super) fn new(context: &Context, place: &Place, running: &Running) -> Self {
-        let mut program = "tidegate".to_owned();
-        if let Some(name) = &place.profile {
-            program.push_str(&format!(" --profile {name}"));
-        }
-        if let Some(folder) = &context.globals.state_dir {
-            program.push_str(&format!(" --state-dir {folder}"));
-        }
-        if let Some(file) = &context.globals.config {
-            program.push_str(&format!(" --config {file}"));
-        }
-        // A port from the command line is known to nobody else.
-        if let Some(port) = context.globals.port {
-            program.push_str(&format!(" --port {port}"));
-        }
         Self {
             settings: running.settings.clone(),
             config: place.config.clone(),
             own_token: running.own_token.clone(),
-            program,
+            program: context.program(place),
         }
     }
 

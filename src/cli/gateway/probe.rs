@@ -163,7 +163,7 @@ impl Probe {
                 }
             }
             Err(failure) => {
-                facts.add("  not reached", failure.to_string());
+                facts.add("  not reached", failure.in_full());
                 facts.add("  help", failure.advice().unwrap_or_default());
             }
         }
@@ -183,7 +183,7 @@ impl Reached {
         for method in READS {
             let result = match context.call_over(client, method, json!({})).await {
                 Ok(_) => json!("ok"),
-                Err(failure) => json!(failure.to_string()),
+                Err(failure) => json!(failure.in_full()),
             };
             checks.insert(method.to_owned(), result);
         }

@@ -35,7 +35,7 @@ pub(super) async fn status(context: &Context, no_probe: bool, require_rpc: bool)
         "targetSource": target.as_ref().ok().map(|target| target.source.as_str()),
         "cliVersion": tidegate_actors::VERSION,
         "probe": outcome.as_ref().map(probed),
-        "problem": target.as_ref().err().map(ToString::to_string),
+        "problem": target.as_ref().err().map(Failure::in_full),
     });
     if context.globals.json {
         out::json(&answer);
@@ -59,7 +59,7 @@ fn print_status<E>(answer: &Value, outcome: &Option<Result<(Client, E), Failure>
             facts.add("gateway", format!("running, version {}", client.hello().server.version));
             facts.add("scopes", scopes(client));
         }
-        Some(Err(failure)) => facts.add("gateway", failure.to_string()),
+        Some(Err(failure)) => facts.add("gateway", failure.in_full()),
         None => facts.add("gateway", out::string(answer, "problem")),
     }
     if let Some(tailscale) = tailscale(&answer["tailscale"]) {

@@ -6,7 +6,7 @@ use tidegate_actors::settings::{AuthMode, Secret};
 use super::none;
 use crate::{
     cli::{Failure, out},
-    client::Credentials,
+    client::{Credentials, Endpoint},
     config::{ConfigError, Environment, Loaded, Place, token},
 };
 
@@ -51,8 +51,9 @@ impl<'a> Purse<'a> {
                 let password =
                     if token.is_none() && auth.mode.is_none() { self.remote_password()? } else { None };
                 if token.is_none() && password.is_none() {
-                    return Err(Failure::Unreachable(format!(
-                        "no gateway has run with {} yet: start one with `tidegate gateway run`, or pass --token",
+                    return Err(Failure::failed(format!(
+                        "the token of the gateway that runs with {} is not there: it was started with one from its \
+                         environment or command line. Pass --token, or set TIDEGATE_GATEWAY_TOKEN",
                         place.state.root().display()
                     )));
                 }
@@ -61,14 +62,31 @@ impl<'a> Purse<'a> {
         }
     }
 
-    /// For the gateway in `gateway.remote`. Token: `gateway.remote`, environment; password: environment,
-    /// `gateway.remote`; where that gives nothing at all, `gateway.auth`.
+    /// For an address of this machine at which its own gateway is not known to listen: the environment, else
+    /// `gateway.remote.*` where that is about no other address.
+    pub(super) fn stranger(&self, endpoint: &Endpoint) -> Result<Credentials, Failure> {
+        let env = of_environment(self.env);
+        let remote = &self.loaded.settings.gateway.remote;
+        let named = |url: &str| Endpoint::parse(url).is_ok_and(|url| url.authority() == endpoint.authority());
+        if env != none() || remote.ssh_target.is_some() || !remote.url.as_deref().is_none_or(named) {
+            return Ok(env);
+        }
+        Ok(Credentials { token: self.remote_token()?, password: self.remote_password()?, ..none() })
+    }
+
+    /// For the gateway in `gateway.remote`. Token: `gateway.remote`, environment, `gateway.auth`; password: environment,
+    /// `gateway.remote`, `gateway.auth`.
     pub(super) fn remote(&self) -> Result<Credentials, Failure> {
         let found = self.beyond_tunnel(true)?;
-        if found != none() {
+        if [self.remote_token(), self.remote_password()].iter().any(Result::is_err) {
             return Ok(found);
         }
-        Ok(Credentials { token: self.auth_token()?, password: self.auth_password()?, ..none() })
+        match (or_else(found.token, || self.auth_token()), or_else(found.password, || self.auth_password())) {
+            // One of the two is enough.
+            (Ok(Some(token)), Err(_)) => Ok(Credentials { token: Some(token), ..none() }),
+            (Err(_), Ok(Some(password))) => Ok(Credentials { password: Some(password), ..none() }),
+            (token, password) => Ok(Credentials { token: token?, password: password?, ..none() }),
+        }
     }
 
     /// For a gateway beyond `--ssh`: the same without this machine's own `gateway.auth`, and without `gateway.remote`

@@ -8,7 +8,7 @@ mod remote;
 #[cfg(test)]
 mod tests;
 
-use tidegate_actors::settings::gateway::GatewayMode;
+use tidegate_actors::settings::{AuthMode, gateway::GatewayMode};
 
 use self::credentials::Purse;
 pub(super) use self::remote::{for_node, tunnel_to};
@@ -177,24 +177,39 @@ fn local(context: &Context, place: &Place, loaded: &Loaded) -> Result<Target, Fa
     }
     let credentials = match given(&context.globals) {
         Some(given) => given,
-        None if crate::gateway::is_own_port(port, gateway.port(), place.state.root()) => {
+        None if crate::gateway::is_own_port(port, place.state.root()) => {
             Purse::new(&context.env, loaded).local(place)?
         }
-        None => stranger(context, port)?,
+        None => stranger(context, place, loaded, &endpoint)?,
     };
     Ok(Target { endpoint, ssh: None, credentials, source: Source::Local })
 }
 
-/// Another port of this machine takes what is meant for this run, and nothing that is stored.
-fn stranger(context: &Context, port: u16) -> Result<Credentials, Failure> {
-    let credentials = credentials::of_environment(&context.env);
-    if credentials == none() {
-        return Err(Failure::usage(format!(
-            "port {port} is not that of this machine's gateway: pass --token or --password, or set \
-             TIDEGATE_GATEWAY_TOKEN"
-        )));
+/// Where this machine's own gateway does not listen there may be a tunnel to anybody: what is stored for the own one stays
+/// here.
+fn stranger(
+    context: &Context,
+    place: &Place,
+    loaded: &Loaded,
+    endpoint: &Endpoint,
+) -> Result<Credentials, Failure> {
+    let credentials = Purse::new(&context.env, loaded).stranger(endpoint)?;
+    if credentials != none() || loaded.settings.gateway.auth.mode == Some(AuthMode::None) {
+        return Ok(credentials);
     }
-    Ok(credentials)
+    let (root, pass) = (place.state.root(), "pass its --token or --password, or set TIDEGATE_GATEWAY_TOKEN");
+    Err(match crate::gateway::holder(root).and_then(|holder| holder.port) {
+        Some(own) => Failure::usage(format!(
+            "port {} is not that of this machine's gateway, which listens on {own}: if another one is meant, {pass}",
+            endpoint.port
+        )),
+        None => Failure::Unreachable(format!(
+            "no gateway of this machine runs (with {}): start one with `{} gateway run`; for another that is reached at \
+             {endpoint}, by a tunnel or in a container, {pass}",
+            root.display(),
+            context.program(place)
+        )),
+    })
 }
 
 /// What the command line gives.

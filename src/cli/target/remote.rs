@@ -173,7 +173,7 @@ fn way_to(
     port: Option<u16>,
 ) -> Result<(Endpoint, TunnelOptions), Failure> {
     let remote = &loaded.settings.gateway.remote;
-    let (endpoint, mut ssh) = if names(remote, host) {
+    let (endpoint, mut ssh) = if is_ours(loaded, host) {
         tunnel(endpoint(loaded)?, remote, host)
     } else {
         tunnel(None, &RemoteSettings::default(), host)
@@ -203,11 +203,16 @@ fn tunnel(url: Option<Endpoint>, remote: &RemoteSettings, host: &SshTarget) -> (
     (Endpoint { host: "127.0.0.1".to_owned(), port, via, ..endpoint }, options)
 }
 
+/// Whether the config names this host. Who doesn't say a user means the one that `ssh` takes.
 fn names(remote: &RemoteSettings, host: &SshTarget) -> bool {
-    remote.ssh_target.as_ref().is_some_and(|named| named.parse().is_ok_and(|named: SshTarget| named == *host))
+    let Some(Ok(named)) = remote.ssh_target.as_ref().map(|named| named.parse::<SshTarget>()) else {
+        return false;
+    };
+    let same_user = named.user.is_none() || host.user.is_none() || named.user == host.user;
+    same_user && (&named.host, named.port) == (&host.host, host.port)
 }
 
-/// Whether the config's remote credentials are meant for this host: it names this one, or no gateway at all.
+/// Whether what the config says about a remote gateway is meant for this host: it names this one, or no gateway at all.
 fn is_ours(loaded: &Loaded, host: &SshTarget) -> bool {
     let remote = &loaded.settings.gateway.remote;
     names(remote, host) || (remote.ssh_target.is_none() && remote.url.is_none())

@@ -14,6 +14,8 @@ struct Machine {
     folder: tempfile::TempDir,
     globals: Globals,
     env: Vec<(&'static str, &'static str)>,
+    /// Keeps the gateway of this machine running.
+    running: Option<Box<dyn std::any::Any>>,
 }
 
 impl Machine {
@@ -21,7 +23,7 @@ impl Machine {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("tidegate.json"), config).unwrap();
         let state_dir = Some(folder.path().display().to_string());
-        Self { folder, globals: Globals { state_dir, ..Globals::default() }, env: Vec::new() }
+        Self { folder, globals: Globals { state_dir, ..Globals::default() }, env: Vec::new(), running: None }
     }
 
     fn env(mut self, name: &'static str, value: &'static str) -> Self {
@@ -31,6 +33,12 @@ impl Machine {
 
     fn flags(mut self, change: impl FnOnce(&mut Globals)) -> Self {
         change(&mut self.globals);
+        self
+    }
+
+    /// With a gateway that runs here, on this port.
+    fn running(mut self, port: u16) -> Self {
+        self.running = Some(Box::new(crate::gateway::held(self.folder.path(), port)));
         self
     }
 
@@ -117,29 +125,34 @@ fn an_address_in_the_environment_takes_credentials_from_there_only() {
 fn the_local_token_is_the_configured_then_the_environments_then_the_gateways_own_then_the_remote_one() {
     let config = "{gateway: {auth: {token: 'a'}, remote: {token: 'r'}}}";
     let rest = "{gateway: {auth: {mode: 'token'}, remote: {token: 'r'}}}";
+    let home = |config: &str| Machine::with(config).running(18_789);
     let env = |machine: Machine| machine.env("OPENCLAW_GATEWAY_TOKEN", "e");
-    assert_eq!(env(Machine::with(config)).sent(), token("a"));
-    assert_eq!(env(Machine::with(rest)).own_token("own").sent(), token("e"));
-    assert_eq!(Machine::with(rest).own_token("own").sent(), token("own"));
-    assert_eq!(Machine::with(rest).sent(), token("r"));
+    assert_eq!(env(home(config)).sent(), token("a"));
+    assert_eq!(env(home(rest)).own_token("own").sent(), token("e"));
+    assert_eq!(home(rest).own_token("own").sent(), token("own"));
+    assert_eq!(home(rest).sent(), token("r"));
 }
 
 #[test]
 fn the_local_password_is_the_configured_then_the_environments_then_the_remote_one() {
     let config = "{gateway: {auth: {mode: 'password', password: 'a'}, remote: {password: 'r'}}}";
     let rest = "{gateway: {auth: {mode: 'password'}, remote: {password: 'r'}}}";
+    let home = |config: &str| Machine::with(config).running(18_789);
     let env = |machine: Machine| machine.env("OPENCLAW_GATEWAY_PASSWORD", "e");
-    assert_eq!(env(Machine::with(config)).sent(), password("a"));
-    assert_eq!(env(Machine::with(rest)).sent(), password("e"));
-    assert_eq!(Machine::with(rest).sent(), password("r"));
-    assert_eq!(Machine::with("{gateway: {remote: {password: 'r'}}}").sent(), password("r"));
+    assert_eq!(env(home(config)).sent(), password("a"));
+    assert_eq!(env(home(rest)).sent(), password("e"));
+    assert_eq!(home(rest).sent(), password("r"));
+    assert_eq!(home("{gateway: {remote: {password: 'r'}}}").sent(), password("r"));
 }
 
 #[test]
 fn the_remote_token_is_the_remote_one_then_the_environments_then_the_local_one() {
     let config = |remote: &str| format!("{{gateway: {{auth: {{token: 'a'}}, {REMOTE}{remote}}}}}}}");
     let env = |machine: Machine| machine.env("OPENCLAW_GATEWAY_TOKEN", "e");
+    let both = |token: &str, password: &str| (Some(token.to_owned()), Some(password.to_owned()));
     assert_eq!(env(Machine::with(&config(", token: 'r'"))).sent(), token("r"));
+    // The password has a chain of its own.
+    assert_eq!(Machine::with(&config(", password: 'p'")).sent(), both("a", "p"));
     assert_eq!(env(Machine::with(&config(""))).sent(), token("e"));
     assert_eq!(Machine::with(&config("")).sent(), token("a"));
 }
@@ -151,6 +164,11 @@ fn the_remote_password_is_the_environments_then_the_remote_one_then_the_local_on
     assert_eq!(env(Machine::with(&config(", password: 'r'"))).sent(), password("e"));
     assert_eq!(Machine::with(&config(", password: 'r'")).sent(), password("r"));
     assert_eq!(Machine::with(&config("")).sent(), password("a"));
+    let both = (Some("r".to_owned()), Some("a".to_owned()));
+    assert_eq!(Machine::with(&config(", token: 'r'")).sent(), both);
+    // What can't be had at the end of one chain is no reason to do without the other.
+    let config = format!("{{gateway: {{auth: {{password: '${{NOPE}}'}}, {REMOTE}, token: 'r'}}}}}}");
+    assert_eq!(Machine::with(&config).sent(), token("r"));
 }
 
 #[test]
@@ -176,10 +194,10 @@ fn a_secret_that_is_configured_and_can_not_be_had_is_not_made_up_for() {
         ),
     ];
     for (config, expected) in rows {
-        let machine =
-            Machine::with(&config).env("TIDEGATE_GATEWAY_TOKEN", "e").env("TIDEGATE_GATEWAY_PASSWORD", "e");
+        let home = || Machine::with(&config).running(18_789);
+        let machine = home().env("TIDEGATE_GATEWAY_TOKEN", "e").env("TIDEGATE_GATEWAY_PASSWORD", "e");
         // An environment's token ends the search before `gateway.remote` in local mode.
-        let machine = if config.starts_with("{gateway: {remote") { Machine::with(&config) } else { machine };
+        let machine = if config.starts_with("{gateway: {remote") { home() } else { machine };
         let (code, said) = machine.refusal();
         assert_eq!(code, 78, "{config}: {said}");
         assert!(said.contains(expected), "{config}: {said}");
@@ -192,7 +210,7 @@ fn secrets_come_from_the_environment_or_a_file_by_reference() {
         "{gateway: {mode: 'remote', remote: {url: 'wss://g.example', token: {source: 'env', id: 'MINE'}}}}",
     );
     assert_eq!(machine.env("MINE", "by-reference").sent(), token("by-reference"));
-    let machine = Machine::with("{gateway: {auth: {token: '${MINE}'}}}");
+    let machine = Machine::with("{gateway: {auth: {token: '${MINE}'}}}").running(18_789);
     assert_eq!(machine.env("MINE", "filled-in").sent(), token("filled-in"));
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secret");
@@ -202,7 +220,7 @@ fn secrets_come_from_the_environment_or_a_file_by_reference() {
          {{token: {{source: 'file', provider: 'f', id: 'value'}}}}}}}}",
         file.display()
     );
-    assert_eq!(Machine::with(&config).sent(), token("from-a-file"));
+    assert_eq!(Machine::with(&config).running(18_789).sent(), token("from-a-file"));
 }
 
 #[test]
@@ -248,35 +266,58 @@ fn a_node_goes_where_the_address_says_and_takes_no_secret_along() {
 
 #[test]
 fn the_local_gateway_is_found_by_its_config() {
-    let machine = Machine::with("{gateway: {port: 4000, auth: {token: 'a'}}}");
+    let machine = Machine::with("{gateway: {port: 4000, auth: {token: 'a'}}}").running(4000);
     assert_eq!(machine.target().unwrap().endpoint.to_string(), "ws://127.0.0.1:4000");
     let machine = machine.env("TIDEGATE_GATEWAY_TOKEN", "e").flags(|globals| globals.port = Some(5000));
     assert_eq!(machine.target().unwrap().endpoint.to_string(), "ws://127.0.0.1:5000");
     // A port alone means this machine, whatever the config's mode.
     let machine = Machine::with(&format!("{{gateway: {{auth: {{token: 'a'}}, {REMOTE}, token: 'r'}}}}}}"));
-    let machine = machine.flags(|globals| globals.port = Some(5000));
+    let machine = machine.running(4000).flags(|globals| globals.port = Some(5000));
     let (code, said) = machine.refusal();
     assert!(code == 2 && said.contains("port 5000") && said.contains("--token"), "{said}");
 }
 
 #[test]
 fn this_machines_secret_goes_to_no_port_but_its_gateways() {
+    let config = "{gateway: {port: 4000, auth: {token: 'a'}}}";
     let at = |port| {
-        let machine = Machine::with("{gateway: {port: 4000, auth: {token: 'a'}}}").own_token("own");
+        let machine = Machine::with(config).own_token("own").running(39_000);
         machine.flags(|globals| globals.port = Some(port))
     };
-    assert_eq!(at(4000).sent(), token("a"));
-    assert_eq!(at(18_789).sent(), token("a"));
-    assert_eq!(at(39_877).refusal().0, 2);
-    assert_eq!(at(39_877).env("TIDEGATE_GATEWAY_TOKEN", "e").sent(), token("e"));
-    assert_eq!(at(39_877).flags(|globals| globals.token = Some("mine".into())).sent(), token("mine"));
+    assert_eq!(at(39_000).sent(), token("a"));
+    for other in [4000, 18_789, 39_877] {
+        assert_eq!(at(other).refusal().0, 2, "{other}");
+        assert_eq!(at(other).env("TIDEGATE_GATEWAY_TOKEN", "e").sent(), token("e"));
+        assert_eq!(at(other).flags(|globals| globals.token = Some("mine".into())).sent(), token("mine"));
+    }
+    assert_eq!(Machine::with(config).running(39_000).target().unwrap().endpoint.port, 39_000);
+}
+
+#[test]
+fn this_machines_secret_stays_here_while_its_gateway_does_not_run() {
+    let at_rest = |config: &str| Machine::with(config).own_token("own");
+    let config = "{gateway: {port: 4000, auth: {token: 'a'}}}";
+    let (code, said) = at_rest(config).flags(|globals| globals.profile = Some("rescue".into())).refusal();
+    assert_eq!(code, 69, "{said}");
+    for word in ["`tidegate --profile rescue ", " gateway run`", "ws://127.0.0.1:4000", "--token"] {
+        assert!(said.contains(word), "no {word} in {said}");
+    }
+    assert_eq!(at_rest(config).env("TIDEGATE_GATEWAY_TOKEN", "e").sent(), token("e"));
+    let with_remote =
+        |remote: &str| at_rest(&format!("{{gateway: {{port: 4000, remote: {{token: 'r'{remote}}}}}}}"));
+    assert_eq!(with_remote("").sent(), token("r"));
+    assert_eq!(with_remote(", url: 'ws://127.0.0.1:4000'").sent(), token("r"));
+    for other in [", url: 'wss://g.example'", ", sshTarget: 'ann@box'"] {
+        assert_eq!(with_remote(other).refusal().0, 69, "{other}");
+    }
+    assert_eq!(at_rest("{gateway: {auth: {mode: 'none'}}}").sent(), (None, None));
 }
 
 #[test]
 fn a_machine_without_a_gateway_says_how_to_get_one() {
     let (code, said) = Machine::with("{}").refusal();
     assert_eq!(code, 69);
-    assert!(said.contains("tidegate gateway run"), "{said}");
+    assert!(said.contains(" gateway run`"), "{said}");
     let (code, said) = Machine::with("{gateway: {mode: 'remote'}}").refusal();
     assert_eq!(code, 78);
     assert!(said.contains("tidegate remote set"), "{said}");
@@ -308,11 +349,22 @@ fn what_the_config_says_about_a_host_holds_for_that_host_only() {
     assert_eq!((ssh.remote_port, ssh.identity), (7, Some("/home/u/k".into())));
     assert_eq!(ssh.host_keys, crate::client::ssh::HostKeys::OpenSsh);
     assert_eq!(target.credentials.token.as_deref(), Some("r"));
+    // Who names no user means the same host; its spelling on the line is what `ssh` gets.
+    let ssh = to("box").target().unwrap().ssh.unwrap();
+    assert_eq!((ssh.target.to_string().as_str(), ssh.identity), ("box", Some("/home/u/k".into())));
     let target = to("bob@box").target().unwrap();
     let ssh = target.ssh.unwrap();
     assert_eq!((ssh.remote_port, ssh.identity), (18_789, None));
     assert_eq!(ssh.host_keys, crate::client::ssh::HostKeys::Strict);
     assert_eq!(target.credentials, Credentials::default());
+}
+
+#[test]
+fn what_the_config_says_about_no_host_in_particular_holds_for_every_one() {
+    let machine = Machine::with("{gateway: {remote: {sshIdentity: '/k', sshHostKeyPolicy: 'openssh'}}}");
+    let machine = machine.flags(|globals| globals.ssh = Some("ann@box".parse().unwrap()));
+    let ssh = machine.target().unwrap().ssh.unwrap();
+    assert_eq!((ssh.identity, ssh.host_keys), (Some("/k".into()), crate::client::ssh::HostKeys::OpenSsh));
 }
 
 #[test]
@@ -377,7 +429,7 @@ fn the_ssh_transport_of_the_config_keeps_the_gateways_scheme_and_port() {
 
 #[test]
 fn a_local_gateway_with_tls_is_known_by_its_own_certificate() {
-    let machine = Machine::with("{gateway: {auth: {token: 'a'}, tls: {enabled: true}}}");
+    let machine = Machine::with("{gateway: {auth: {token: 'a'}, tls: {enabled: true}}}").running(18_789);
     let found = || machine.target().unwrap().endpoint;
     assert!(found().tls && found().pin.is_none(), "no gateway has run yet");
     let state = tidegate_actors::settings::StatePaths::new(machine.folder.path());
@@ -390,7 +442,7 @@ fn a_local_gateway_with_tls_is_known_by_its_own_certificate() {
 fn a_fingerprint_without_tls_is_a_mistake_and_not_ignored() {
     let pin = "ab".repeat(32);
     let pinned = |globals: &mut Globals| globals.tls_fingerprint = Some("ab".repeat(32));
-    let machine = Machine::with("{gateway: {auth: {token: 'a'}}}").flags(pinned);
+    let machine = Machine::with("{gateway: {auth: {token: 'a'}}}").running(18_789).flags(pinned);
     assert!(machine.target().unwrap().endpoint.tls);
     let machine = machine.flags(|globals| {
         globals.url = Some("ws://10.1.1.1:1".into());

@@ -29,11 +29,12 @@ fn runner(endpoint: &Endpoint, folder: &Path, env: &Environment) -> Runner {
     Runner::new(args, None, &place(folder, env), env).unwrap()
 }
 
-/// This machine's own gateway is configured to listen there, and has made its token.
-fn gateway_of_this_machine(folder: &Path, endpoint: &Endpoint) {
+/// This machine's own gateway listens there, for as long as the answer lives, and has made its token.
+fn gateway_of_this_machine(folder: &Path, endpoint: &Endpoint) -> impl Sized + use<> {
     std::fs::write(folder.join("gateway-token"), "local\n").unwrap();
     std::fs::write(folder.join("tidegate.json"), format!("{{gateway: {{port: {}}}}}", endpoint.port))
         .unwrap();
+    crate::gateway::held(folder, endpoint.port)
 }
 
 fn with_token() -> Environment {
@@ -53,7 +54,7 @@ async fn refuse(gateway: &FakeGateway, code: &str) -> Value {
 async fn a_lost_connection_comes_back_with_the_token_of_the_device() {
     let (gateway, endpoint) = FakeGateway::new().await;
     let folder = tempfile::tempdir().unwrap();
-    gateway_of_this_machine(folder.path(), &endpoint);
+    let _running = gateway_of_this_machine(folder.path(), &endpoint);
     let env = Environment::default();
     let mut runner = runner(&endpoint, folder.path(), &env);
     let (stop, mut stopped) = watch::channel(false);
@@ -75,7 +76,7 @@ async fn a_lost_connection_comes_back_with_the_token_of_the_device() {
 async fn a_revoked_device_token_gives_way_to_the_shared_secret() {
     let (gateway, endpoint) = FakeGateway::new().await;
     let folder = tempfile::tempdir().unwrap();
-    gateway_of_this_machine(folder.path(), &endpoint);
+    let _running = gateway_of_this_machine(folder.path(), &endpoint);
     let env = Environment::default();
     let mut runner = runner(&endpoint, folder.path(), &env);
     let (stop, mut stopped) = watch::channel(false);
@@ -172,7 +173,31 @@ async fn the_secret_of_this_machines_gateway_goes_to_this_machine_only() {
     drop(gateway);
     let unknown = runner(&endpoint, folder.path(), &env).credentials();
     assert_eq!(unknown, Default::default(), "a port that may be the near end of a tunnel");
-    gateway_of_this_machine(folder.path(), &endpoint);
+    let _running = gateway_of_this_machine(folder.path(), &endpoint);
     let near = runner(&endpoint, folder.path(), &env).credentials();
     assert_eq!(near.token.as_deref(), Some("local"));
+}
+
+#[tokio::test]
+async fn the_secret_of_this_machines_gateway_goes_out_only_while_that_gateway_runs() {
+    let (gateway, endpoint) = FakeGateway::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    drop(gateway_of_this_machine(folder.path(), &endpoint));
+    let mut runner = runner(&endpoint, folder.path(), &Environment::default());
+    let (stop, mut stopped) = watch::channel(false);
+    let life = tokio::spawn(async move { runner.until_stopped(&mut stopped).await });
+    let (mut peer, connect) = gateway.meet().await;
+    assert_eq!(connect["params"]["auth"], Value::Null, "a tunnel may be there as well");
+    // It turns out to be a gateway of this machine that had not said yet that it runs.
+    let running = gateway_of_this_machine(folder.path(), &endpoint);
+    let error =
+        json!({"code": "INVALID_REQUEST", "message": "no", "details": {"code": "AUTH_TOKEN_MISSING"}});
+    tell(&mut peer, json!({"type": "res", "id": connect["id"], "ok": false, "error": error})).await;
+    let (peer, second) = gateway.welcome_with(json!({})).await;
+    assert_eq!(second["auth"], json!({"token": "local"}));
+    drop((running, peer));
+    let (_peer, third) = gateway.welcome_with(json!({})).await;
+    assert_eq!(third["auth"], Value::Null);
+    stop.send(true).unwrap();
+    life.await.unwrap().unwrap();
 }

@@ -26,14 +26,14 @@ async fn a_second_machine_can_be_joined_and_removed_by_the_page() {
     let (_lan, [home, attic]) = Lan::new(["home", "attic"]);
     let (home, attic) = (Desk::on(&home), Desk::on(&attic));
     open_to_others(&home).await;
-    let _gateway = home.start("tidegate gateway run");
+    let gateway = home.start("tidegate gateway run");
     answers(&home).await;
 
     let commands = page().part("2. Make a code").commands();
     let [make] = commands.as_slice() else { panic!("{commands:?}") };
     let line = home.ok(make).await.lines().next().unwrap().to_owned();
     let commands = page().part("3. Paste it").commands();
-    let [paste, remove] = commands.as_slice() else { panic!("{commands:?}") };
+    let [paste, renew, remove] = commands.as_slice() else { panic!("{commands:?}") };
     assert!(line.starts_with(paste.strip_suffix("...").unwrap()), "{line}");
     let mut node = attic.start(&line);
     serves(&home).await;
@@ -45,6 +45,26 @@ async fn a_second_machine_can_be_joined_and_removed_by_the_page() {
     })
     .await;
     // "From now on this is enough."
+    let node = attic.start("tidegate node run");
+    serves(&home).await;
+    drop((node, gateway));
+
+    let old = home.home().join(".tidegate/gateway/tls");
+    std::fs::remove_dir_all(old).unwrap();
+    let _gateway = home.start("tidegate gateway run");
+    answers(&home).await;
+    let status = home.json("tidegate gateway status").await;
+    let pin = status["tlsFingerprint"].as_str().unwrap();
+    let (code, said) = attic.fails("tidegate node run").await;
+    assert!(code == 77 && said.contains(pin), "{code} {said}");
+    let node = attic.start(&renew.replace("SHA256", pin));
+    serves(&home).await;
+    drop(node);
+    eventually("the node to be gone", async || {
+        let list = home.json("tidegate nodes list").await;
+        (!list.to_string().contains("\"connected\":true")).then_some(())
+    })
+    .await;
     let mut node = attic.start("tidegate node run");
     serves(&home).await;
 

@@ -6,10 +6,13 @@ use crate::supervise::{ChildSpec, Shutdown, Verdict};
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use tokio::sync::oneshot;
 
-/// See the module. A claim that fails or is lost ends this actor: its supervisor tries again, slower each time.
+/// See the module. A claim that fails or is lost ends this actor: its supervisor tries again, slower each time. But not
+/// the very first one: without it the gateway ends, and says why.
 pub struct Claimant {
     tailscale: Tailscale,
     verdict: Verdict,
+    /// There was never a route, and there will be none.
+    refused: bool,
     /// Dropped when the claim has to be given back.
     hold: Option<oneshot::Sender<()>>,
 }
@@ -18,7 +21,7 @@ pub struct Claimant {
 ///
 /// It must run on the thread that lives as long as the process: the program is tied to the thread that started it.
 pub fn claimant(tailscale: Tailscale) -> ChildSpec<Claimant> {
-    let make = move |verdict| Claimant { tailscale: tailscale.clone(), verdict, hold: None };
+    let make = move |verdict| Claimant { tailscale: tailscale.clone(), verdict, refused: false, hold: None };
     ChildSpec::with_verdict("tailscale", make).drains()
 }
 
@@ -31,8 +34,12 @@ impl Actor for Claimant {
         let holding = hold_route(self.tailscale.clone(), released);
         context.spawn(holding.into_actor(self).map(|end, claimant, context| {
             if let Err(error) = end {
-                tracing::error!(error, "not reachable through Tailscale");
                 claimant.tailscale.note(Exposure::Down { error: error.clone() });
+                if !claimant.tailscale.was_reached() {
+                    claimant.refused = true;
+                    return;
+                }
+                tracing::error!(error, "not reachable through Tailscale");
                 claimant.verdict.failed(error);
             }
             context.stop();
@@ -43,8 +50,11 @@ impl Actor for Claimant {
 impl Handler<Shutdown> for Claimant {
     type Result = ();
 
-    fn handle(&mut self, _: Shutdown, _: &mut Self::Context) {
+    fn handle(&mut self, _: Shutdown, context: &mut Self::Context) {
         self.hold = None;
+        if self.refused {
+            context.stop();
+        }
     }
 }
 

@@ -152,7 +152,7 @@ impl Tailscale {
         let settled = |state: &Exposure| matches!(state, Exposure::Active { .. } | Exposure::Down { .. });
         if let Ok(state) = state.wait_for(settled).await
             && let Exposure::Down { error } = &*state
-            && !self.0.reached.load(Ordering::Acquire)
+            && !self.was_reached()
         {
             return error.clone();
         }
@@ -173,6 +173,11 @@ impl Tailscale {
             peer.class = PeerClass::TailscaleServe { sender: Sender::Confirmed(user) };
         }
         peer
+    }
+
+    /// Whether there was a route at some time.
+    fn was_reached(&self) -> bool {
+        self.0.reached.load(Ordering::Acquire)
     }
 
     fn note(&self, exposure: Exposure) {
