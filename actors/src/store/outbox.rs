@@ -82,6 +82,12 @@ pub struct Progress {
     pub message_ids: Vec<String>,
     /// The process ended while the next part was on its way: the chat may have it.
     pub repeated: bool,
+    /// The length at which its parts are cut, once one of them was sent.
+    pub limit: Option<usize>,
+    /// Its topic is gone: it goes to the chat itself.
+    pub off_topic: bool,
+    /// The last part that was refused and left out, and why.
+    pub refused: Option<String>,
 }
 
 /// What is due at an account.
@@ -169,7 +175,7 @@ impl Store {
         self.write(move |db| save(db, id, &progress)).await
     }
 
-    /// The chat has all of it.
+    /// The chat has all of it. The draft that showed the answer is one no more.
     ///
     /// # Errors
     /// If the database can't be written.
@@ -179,6 +185,11 @@ impl Store {
             db.execute(
                 "UPDATE outbox SET state = 'sent', sent_at = ?2, last_error = NULL WHERE id = ?1",
                 params![id, now_ms()],
+            )?;
+            db.execute(
+                "DELETE FROM channel_drafts AS d WHERE EXISTS (SELECT 1 FROM outbox AS o WHERE o.id = ?1
+                 AND (o.channel, o.account, o.run_id, o.key) = (d.channel, d.account, d.run_id, 'run:' || d.run_id))",
+                [id],
             )?;
             Ok(())
         })

@@ -187,7 +187,7 @@ impl Poller {
                 (Lifecycle::Conflict, Timing::pause(&timing.conflict, self.failures))
             }
             ApiError::Refused { .. } | ApiError::Server { .. } => {
-                (Lifecycle::Reconnecting, error.retry_after().unwrap_or(network))
+                (Lifecycle::Reconnecting, error.retry_after().unwrap_or_default().max(network))
             }
         }
     }
