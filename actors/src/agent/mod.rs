@@ -29,7 +29,7 @@ mod fake_models;
 mod tests;
 
 pub use commands::{COMMANDS, CommandInfo};
-pub use doors::{ChannelDoor, NodeAnswer, NodeCall, NodeDoor, NodeFailure};
+pub use doors::{ChannelDoor, NodeAnswer, NodeCall, NodeDoor, NodeFailure, Sent};
 pub use media::prune_media;
 pub use messages::{AbortOutcome, AbortRuns, AgentLoad, Arrived, AwaitRun, ListRuns, RunStatus};
 

@@ -14,6 +14,8 @@ const PREPARE_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_TIMEOUT: u64 = 1800;
 /// Seconds of the longest command, also of one without a limit.
 const LONGEST: f64 = 24.0 * 3600.0;
+/// The end of the key of a command that was approved: it is another call than the one that was refused before.
+const APPROVED: &str = ":approved";
 /// What the call may take beyond the command itself.
 const SLACK: Duration = Duration::from_secs(5);
 
@@ -90,6 +92,9 @@ fn wanted(
 }
 
 async fn execute(tools: &Toolbox<'_>, wanted: Wanted) -> Outcome {
+    if let Some(outcome) = ran_before(tools, wanted.node.as_deref()).await? {
+        return outcome;
+    }
     let node = tools.pick_node(wanted.node.as_deref(), "system.run").await?;
     let prepared = prepare(tools, &node, &wanted).await?;
     if prepared.security == "deny" {
@@ -108,6 +113,21 @@ async fn execute(tools: &Toolbox<'_>, wanted: Wanted) -> Outcome {
         }
         other => other,
     }
+}
+
+/// How the command ended, if it was sent before a restart. One that was refused for want of approval has yet to run.
+async fn ran_before(tools: &Toolbox<'_>, node: Option<&str>) -> Result<Option<Outcome>, ToolError> {
+    let key = tools.key("system.run");
+    for key in [format!("{key}{APPROVED}"), key] {
+        match tools.recall(node, "system.run", &key).await? {
+            Some((_, Err(ToolError::Node(failure)))) if wants_approval(&failure) => {}
+            Some((node_id, outcome)) => {
+                return Ok(Some(outcome.map(|answer| report(&node_id, &answer.payload, None))));
+            }
+            None => {}
+        }
+    }
+    Ok(None)
 }
 
 fn wants_approval(failure: &NodeFailure) -> bool {
@@ -249,14 +269,14 @@ async fn launch(
     let timeout = Duration::from_millis(wanted.timeout_ms) + SLACK;
     let mut call = tools.node_call(&prepared.node_id, "system.run", params, timeout);
     if approved {
-        call.key.push_str(":approved");
+        call.key.push_str(APPROVED);
     }
     let started = now_ms();
     let answer = tools.invoke(call).await?;
-    Ok(report(&answer.node_id, &answer.payload, now_ms() - started))
+    Ok(report(&answer.node_id, &answer.payload, Some(now_ms() - started)))
 }
 
-fn report(node_id: &str, payload: &Value, duration_ms: i64) -> ToolOutcome {
+fn report(node_id: &str, payload: &Value, duration_ms: Option<i64>) -> ToolOutcome {
     let part = |name: &str| payload[name].as_str().unwrap_or_default();
     let (stdout, stderr) = (part("stdout"), part("stderr"));
     let mut output = stdout.to_owned();
@@ -300,19 +320,20 @@ mod tests {
     #[test]
     fn output_and_failure_are_told_together() {
         let outcome =
-            report("n", &json!({"exitCode": 2, "success": false, "stdout": "a", "stderr": "b\n"}), 5);
+            report("n", &json!({"exitCode": 2, "success": false, "stdout": "a", "stderr": "b\n"}), Some(5));
         assert!(outcome.is_error);
         assert_eq!(text_of(&outcome.content), "a\nb\n\n\n(exit code 2)");
         let fine = report(
             "n",
             &json!({"exitCode": 0, "timedOut": false, "success": true, "stdout": "ok\n", "stderr": ""}),
-            5,
+            Some(5),
         );
         assert_eq!(
             (text_of(&fine.content).as_str(), fine.details["status"].as_str()),
             ("ok\n", Some("completed"))
         );
-        let late = report("n", &json!({"exitCode": null, "timedOut": true, "stdout": "", "stderr": ""}), 5);
+        let late =
+            report("n", &json!({"exitCode": null, "timedOut": true, "stdout": "", "stderr": ""}), Some(5));
         assert!(text_of(&late.content).contains("ran out of time"));
     }
 

@@ -2,7 +2,9 @@
 
 mod requests;
 
-use super::{Arguments, Outcome, ToolError, ToolOutcome, Toolbox, exec, node_name, required, text};
+use super::{
+    Arguments, Outcome, ToolError, ToolOutcome, Toolbox, exec, is_called, node_name, required, text,
+};
 use crate::agent::clock::span;
 use crate::agent::media::{StoredMedia, picture_mime};
 use crate::agent::providers::model::Block;
@@ -260,12 +262,6 @@ async fn describe(tools: &Toolbox<'_>, arguments: &Arguments) -> Outcome {
         Some(node) => Ok(ToolOutcome::json(node)),
         None => Err(ToolError::new(format!("no node is called `{wanted}`"))),
     }
-}
-
-fn is_called(node: &Value, wanted: &str) -> bool {
-    let wanted = wanted.to_lowercase();
-    let id = node["nodeId"].as_str().unwrap_or_default();
-    (wanted.len() >= 4 && id.starts_with(&wanted)) || id == wanted || node_name(node).to_lowercase() == wanted
 }
 
 async fn pending(tools: &Toolbox<'_>) -> Outcome {
