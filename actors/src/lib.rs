@@ -4,6 +4,7 @@ pub mod agent;
 pub mod audit;
 pub mod auth;
 pub mod channels;
+pub mod commands;
 pub mod devices;
 pub mod events;
 pub mod gateway;

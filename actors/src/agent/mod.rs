@@ -28,11 +28,11 @@ mod fake_models;
 #[cfg(test)]
 mod tests;
 
-pub use commands::{COMMANDS, CommandInfo};
 pub use doors::{ChannelDoor, NodeAnswer, NodeCall, NodeDoor, NodeFailure, Sent};
 pub use media::prune_media;
 pub use messages::{AbortOutcome, AbortRuns, AgentLoad, Arrived, AwaitRun, ListRuns, RunStatus};
 
+use crate::commands::Command;
 use crate::gateway::Gateway;
 use crate::inbound::{Inbound, RunOutcome};
 use crate::settings::Settings;
@@ -43,7 +43,6 @@ use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, MessageResult, ResponseActFuture,
     ResponseFuture, WrapFuture,
 };
-use commands::Command;
 use providers::{OllamaProbe, RetryPolicy};
 use queue::{Company, Queue};
 use run::Workshop;

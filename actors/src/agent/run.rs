@@ -9,15 +9,16 @@ mod finish;
 mod reset;
 mod steps;
 
-use super::commands::{Command, Desk};
+use super::commands::Desk;
 use super::doors::{ChannelDoor, NodeDoor};
 use super::feed::{Feed, FeedOf};
-use super::media::{Intake, MediaStore};
+use super::media::{Intake, MediaStore, StoredMedia};
 use super::messages::AgentLoad;
 use super::providers::catalog::{Candidate, Catalog, NoModel, process_env};
 use super::providers::model::{AssistantMessage, Block, StopReason};
 use super::providers::{OllamaProbe, RetryPolicy};
 use super::queue::Company;
+use crate::commands::Command;
 use crate::gateway::Gateway;
 use crate::inbound::{Inbound, RunOutcome};
 use crate::rpc::session_value;
@@ -62,6 +63,8 @@ struct Run<'a> {
     feed: Feed,
     /// What it answers besides its own message; a run that needs no turn has none.
     company: Option<Company>,
+    /// Files that a command brought.
+    files: Vec<StoredMedia>,
 }
 
 /// Answers a message. On `Err` nothing was settled: the message is still pending.
@@ -139,7 +142,7 @@ pub(super) async fn command(
     command: Command,
     load: AgentLoad,
 ) -> Result<RunOutcome, StoreError> {
-    let run = Run::open(shop, row).await?;
+    let mut run = Run::open(shop, row).await?;
     run.note_command().await?;
     let model = run.candidates().await.map(|mut found| found.swap_remove(0)).map_err(|why| why.sentence());
     let desk = Desk {
@@ -147,11 +150,15 @@ pub(super) async fn command(
         nodes: &*shop.nodes,
         inbound: &run.inbound,
         session: &run.session,
+        media: &run.media,
         model,
         load,
     };
     let ended = match desk.answer(&command).await {
-        Ok(text) => Ended::Replied(text),
+        Ok(reply) => {
+            run.files = reply.files;
+            Ended::Replied(reply.text)
+        }
         Err(why) => Ended::Failed(why, "the command failed".to_owned()),
     };
     run.finish(ended).await
@@ -183,6 +190,7 @@ impl<'a> Run<'a> {
             media: MediaStore::new(&shop.gateway.settings),
             feed,
             company: None,
+            files: Vec::new(),
         })
     }
 

@@ -124,7 +124,8 @@ impl Run<'_> {
         };
         let sent: Vec<&str> = listed("sentHere").filter_map(|path| path.as_str()).collect();
         let returned = listed("media").filter_map(StoredMedia::from_json);
-        returned.filter(|file| !sent.contains(&file.path.as_str())).collect()
+        let returned = returned.filter(|file| !sent.contains(&file.path.as_str()));
+        returned.chain(self.files.iter().cloned()).collect()
     }
 
     async fn outbox(&self, ended: &Ended, text: &str, stored: &[StoredMedia]) -> Vec<NewOutbound> {

@@ -4,7 +4,7 @@
 use super::{Arguments, Outcome, ToolError, ToolOutcome, Toolbox, required, text};
 use crate::agent::approvals::{Asker, Decision, EXPIRES_AFTER, Question, Verdict, Waiting};
 use crate::agent::doors::NodeFailure;
-use crate::inbound::OutboundMessage;
+use crate::inbound::{ChatKind, OutboundMessage};
 use crate::settings::tools::{ExecAsk, ExecHost, ExecSecurity};
 use crate::store::{NewOutbound, enqueue, now_ms};
 use serde_json::{Value, json};
@@ -223,8 +223,12 @@ async fn tell_the_chat(tools: &Toolbox<'_>, prepared: &Prepared, waiting: &Waiti
     let Some(route) = tools.inbound.route.clone().filter(|_| tools.inbound.sender.owner) else { return };
     let Waiting { id, command, .. } = waiting;
     let always = if prepared.may_allow_always { ", `always`" } else { "" };
+    let account = tools.gateway.channels.get(&route.channel, &route.account);
+    // In a group a bot may see only what names it.
+    let bot = account.and_then(|account| account.status().name).filter(|_| route.kind != ChatKind::Direct);
+    let bot = bot.map(|name| format!("@{name}")).unwrap_or_default();
     let text = format!(
-        "Approval needed to run this on a node:\n```\n{}\n```\nAnswer with `/approve {id}` and `once`{always} or `deny`.",
+        "Approval needed to run this on a node:\n```\n{}\n```\nAnswer with `/approve{bot} {id}` and `once`{always} or `deny`.",
         command.replace("```", "'''")
     );
     let (channel, account) = (route.channel.clone(), route.account.clone());

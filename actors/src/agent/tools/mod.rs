@@ -5,7 +5,7 @@ mod message;
 mod nodes;
 mod schema;
 
-pub(super) use nodes::line as node_line;
+pub(super) use nodes::{line as node_line, store_files};
 
 use super::doors::{
     ChannelDoor, LOOK_AGAIN, NodeAnswer, NodeCall, NodeDoor, NodeFailure, Sent, nodes_may_come_back,

@@ -2,6 +2,7 @@
 
 use super::incoming::{ChatMessage, IncomingFile, Reply};
 use crate::channels::TELEGRAM;
+use crate::commands::Command;
 use crate::inbound::{Attachment, AttachmentSource, ChatKind, Inbound, Route, Sender};
 use crate::settings::messages::{DmScope, GroupScope};
 use crate::settings::telegram::{DmPolicy, GroupPolicy, GroupSettings, ReplyToMode, TelegramAccount};
@@ -35,6 +36,8 @@ pub(super) struct House<'a> {
     pub(super) mention_patterns: &'a [String],
     pub(super) dm_scope: DmScope,
     pub(super) group_scope: GroupScope,
+    /// Whether commands are read at all: `commands.text`.
+    pub(super) commands: bool,
     /// What this group was called before it moved.
     pub(super) former_chat: Option<i64>,
 }
@@ -91,12 +94,19 @@ impl House<'_> {
         }
         match self.addressed(message) {
             Addressed::ToAnother => Err(Verdict::Ignore("meant for another bot")),
-            Addressed::No if group.require_mention => Err(Verdict::Ignore("the bot was not addressed")),
+            Addressed::No if group.require_mention && !self.is_command(&message.text) => {
+                Err(Verdict::Ignore("the bot was not addressed"))
+            }
             _ if message.text.trim().is_empty() && message.files.is_empty() => {
                 Err(Verdict::Ignore("nothing that can be answered"))
             }
             _ => Ok(()),
         }
+    }
+
+    /// A command that is the gateway's own speaks to it without a name.
+    fn is_command(&self, text: &str) -> bool {
+        self.commands && Command::parse(text, &[]).is_some()
     }
 
     /// The settings of a message's group and topic: the nearest level that says something counts.
@@ -373,6 +383,7 @@ mod tests {
                 mention_patterns: &self.patterns,
                 dm_scope: DmScope::Main,
                 group_scope: GroupScope::PerGroup,
+                commands: true,
                 former_chat: None,
             }
         }
@@ -473,6 +484,8 @@ mod tests {
         assert!(!says("hello"));
         assert!(!says("hello @the_bot_2 and x@the_bot"));
         assert!(!says("/status@other_bot @the_bot"));
+        assert!(says("/approve 1234 once") && says("/stop"), "the gateway's own commands need no name");
+        assert!(!says("/dance") && !house.answers(&from(6, GROUP, "/stop")));
         let mut reply = from(5, GROUP, "and then?");
         reply.reply = Some(Reply { from: Some(9), author: None, text: Some("x".into()) });
         assert!(house.answers(&reply));

@@ -324,6 +324,7 @@ fn judge(
         mention_patterns: &settings.messages.group_chat.mention_patterns,
         dm_scope: settings.session.dm_scope,
         group_scope: settings.session.group_scope,
+        commands: settings.commands.text,
         former_chat: former.and_then(|chat| chat.parse().ok()),
     };
     house.judge(message, number)
