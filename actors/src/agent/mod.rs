@@ -62,6 +62,9 @@ const MAX_SETBACKS: u32 = 24;
 /// How long an abort waits for the run to say that it has ended.
 const ABORT_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Why a run is stopped whose person wrote on.
+const INTERRUPTED: &str = "interrupted";
+
 /// Answers messages: one run at a time for each conversation, different ones side by side.
 pub struct Agent {
     shop: Workshop,
@@ -148,7 +151,7 @@ impl Agent {
             }
             _ => {
                 if settings.messages.queue.mode_for(&row.inbound.channel) == QueueMode::Interrupt {
-                    self.stop_running(Some(&row.inbound.session_key), None, "interrupted");
+                    self.stop_running(Some(&row.inbound.session_key), None, INTERRUPTED);
                 }
                 if let Some(row) = self.queue.admit(row, &settings) {
                     let (shop, target) = (self.shop.clone(), row.clone());

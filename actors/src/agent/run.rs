@@ -8,6 +8,7 @@
 mod finish;
 mod reset;
 mod steps;
+mod stopped;
 
 use super::commands::Desk;
 use super::doors::{ChannelDoor, NodeDoor};
@@ -38,6 +39,9 @@ pub(super) struct Workshop {
     pub(super) ollama: Rc<OllamaProbe>,
     pub(super) policy: RetryPolicy,
 }
+
+/// Rows of a session that may belong to one run.
+const LOOK_BACK: usize = 400;
 
 /// Tells a run to stop, and why.
 pub(super) type StopSignal = watch::Receiver<Option<&'static str>>;
@@ -94,6 +98,9 @@ pub(super) async fn answer(
         reason = stopped => Ended::Stopped(reason),
         ended = run.work() => ended?,
     };
+    if let Ended::Stopped(reason) = ended {
+        run.leave_on_record(reason).await?;
+    }
     run.finish(ended).await
 }
 
@@ -257,9 +264,16 @@ impl<'a> Run<'a> {
 
     /// The person's message enters the transcript.
     async fn note_message(&self, inbound: &Inbound) -> Result<(), StoreError> {
+        self.note(inbound, self.intake().blocks(inbound).await).await
+    }
+
+    fn intake(&self) -> Intake<'_> {
         let limit = self.settings.agents.defaults.media_max_bytes();
-        let intake = Intake { media: &self.media, channels: &*self.shop.channels, limit };
-        let blocks = intake.blocks(inbound).await;
+        Intake { media: &self.media, channels: &*self.shop.channels, limit }
+    }
+
+    /// A message enters the transcript as these blocks, unless it is there.
+    async fn note(&self, inbound: &Inbound, blocks: Vec<Block>) -> Result<(), StoreError> {
         let content = match blocks.as_slice() {
             [] => json!("(an empty message)"),
             [Block::Text { text }] => json!(text),
@@ -274,7 +288,7 @@ impl<'a> Run<'a> {
         if let Some(quoted) = &inbound.reply_context {
             message["replyContext"] = json!(super::providers::shorten(quoted, 2000));
         }
-        self.append_as("user", format!("{}:user", inbound.run_id), message).await
+        self.append_as("user", message_id_of(inbound), message).await
     }
 
     /// Takes along what waits behind this run and may join it now; `begun` says that the model has worked already.
@@ -368,10 +382,14 @@ impl<'a> Run<'a> {
     }
 }
 
+fn message_id_of(inbound: &Inbound) -> String {
+    format!("{}:user", inbound.run_id)
+}
+
 fn user_row(inbound: &Inbound, content: Value) -> Value {
     json!({
         "role": "user", "content": content, "timestamp": inbound.received_at_ms,
-        "idempotencyKey": format!("{}:user", inbound.run_id),
+        "idempotencyKey": message_id_of(inbound),
     })
 }
 

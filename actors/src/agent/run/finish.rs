@@ -1,14 +1,11 @@
 //! The end of a run: transcript, outbox, session and ingress in one transaction, then the news of it.
 
-use super::{Ended, Run, own_words};
+use super::{Ended, LOOK_BACK, Run, own_words};
 use crate::agent::media::StoredMedia;
 use crate::agent::providers::model::{AssistantMessage, Block, ChatMessage, StopReason, Usage, text_of};
 use crate::inbound::{OutboundMedia, OutboundMessage, RunOutcome};
 use crate::store::{NewMessage, NewOutbound, RunEnd, SessionUpdate, StoreError, TranscriptRow, now_ms};
 use serde_json::json;
-
-/// Rows of a session that may belong to one run.
-const LOOK_BACK: usize = 400;
 
 impl Run<'_> {
     /// Stores how the run ended and tells everyone.

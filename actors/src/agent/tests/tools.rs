@@ -179,7 +179,11 @@ async fn a_stopped_run_takes_its_question_back() {
 #[actix::test]
 async fn the_message_tool_goes_through_the_outbox() {
     let world = World::new();
-    world.answer("CALL message {\"message\":\"ping\",\"to\":777}").await;
+    world.answer("CALL message {\"message\":\"ping\",\"to\":777,\"threadId\":42}").await;
+    let read = world.gateway.store.read(|db| {
+        Ok(db.query_row("SELECT thread FROM outbox WHERE chat = '777'", [], |row| row.get::<_, String>(0))?)
+    });
+    assert_eq!(read.await.unwrap(), "42");
     let outbox = world.outbox().await;
     assert_eq!(outbox.iter().filter_map(|m| m.text.as_deref()).next(), Some("ping"));
     assert_eq!(outbox.len(), 2);
