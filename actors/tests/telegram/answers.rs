@@ -238,6 +238,11 @@ async fn an_answer_follows_a_group_to_its_new_id() {
     // The group's rules go along.
     bench.fake.message(-1005, 555, json!({"text": "and me?"}));
     bench.until("its messages are still taken", |bench| bench.texts() == ["and me?"]).await;
+    assert_eq!(
+        bench.rows()[0].inbound.session_key,
+        "agent:main:telegram:group:-5",
+        "the conversation goes on"
+    );
 }
 
 #[actix::test]

@@ -23,6 +23,7 @@ mod media;
 mod menu;
 mod poll;
 mod preview;
+mod roughly;
 pub mod split;
 pub(crate) mod welcome;
 
