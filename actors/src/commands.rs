@@ -66,6 +66,11 @@ impl Command {
         })
     }
 
+    /// Whether it ends what others may be at.
+    pub(crate) fn ends_work(&self) -> bool {
+        matches!(self, Self::New(_) | Self::Stop | Self::Compact)
+    }
+
     /// Whether it waits for its turn; the others answer at once, whatever runs.
     pub(crate) fn needs_lane(&self) -> bool {
         matches!(self, Self::New(_) | Self::Compact)

@@ -35,6 +35,7 @@ pub use messages::{AbortOutcome, AbortRuns, AgentLoad, Arrived, AwaitRun, ListRu
 use crate::commands::Command;
 use crate::gateway::Gateway;
 use crate::inbound::{Inbound, RunOutcome};
+use crate::session_key;
 use crate::settings::Settings;
 use crate::settings::messages::QueueMode;
 use crate::store::{IngressRow, IngressState, StoreError};
@@ -100,6 +101,14 @@ fn command_of(settings: &Settings, inbound: &Inbound) -> Option<Command> {
     Command::parse(&inbound.text, &settings.session.reset_triggers)
 }
 
+/// Whether a guest speaks in the conversation that is the owners': with `session.dmScope` as it is by default, all
+/// direct messages go there.
+fn is_guest_of_the_house(settings: &Settings, inbound: &Inbound) -> bool {
+    inbound.session_key == session_key::MAIN
+        && !inbound.sender.owner
+        && !settings.commands.owner_allow_from.is_empty()
+}
+
 impl Agent {
     /// An agent that reaches nodes and channels through the gateway.
     pub fn new(gateway: Gateway) -> Self {
@@ -143,6 +152,13 @@ impl Agent {
         }
         let settings = self.shop.gateway.settings.get();
         match command_of(&settings, &row.inbound) {
+            Some(command) if command.ends_work() && is_guest_of_the_house(&settings, &row.inbound) => {
+                let (shop, target) = (self.shop.clone(), row.clone());
+                let text =
+                    "Others talk in this conversation too, so only an owner may do that here.".to_owned();
+                let work = async move { run::reply(&shop, target, text).await };
+                self.launch(row, None, watch::Sender::new(None), work, ctx);
+            }
             Some(Command::Stop) => self.stop_session(row, ctx),
             Some(command) if !command.needs_lane() => {
                 let (shop, load, target) = (self.shop.clone(), self.load(), row.clone());
