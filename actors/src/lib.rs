@@ -5,6 +5,7 @@ pub mod audit;
 pub mod auth;
 pub mod channels;
 pub mod clock;
+pub mod commands;
 pub mod connection;
 pub mod devices;
 pub mod events;

@@ -56,8 +56,17 @@ fn print(answer: &Value, only: Option<&str>) {
             none = false;
         }
     }
+    for warning in settings_issues(answer) {
+        out::note(format!("warning: {warning}"));
+    }
     if none {
         out::line("no channel is configured");
         out::note("help: tidegate config set channels.telegram.botToken '\"123456:ABC...\"'");
     }
+}
+
+/// What is wrong with the settings of the channels, as far as a `channels.status` answer says.
+pub(super) fn settings_issues(answer: &Value) -> Vec<String> {
+    let issues = out::list(answer, "statusIssues").iter();
+    issues.filter(|issue| issue["kind"] == "config").map(|issue| out::string(issue, "message")).collect()
 }

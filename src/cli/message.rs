@@ -73,12 +73,22 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         }
     }
     let answer = context.call("message.action", params).await?;
+    let queued = out::string(&answer, "status") == "queued";
     if context.globals.json {
         out::json(&answer);
-    } else {
-        let id = out::string(&answer, "messageId");
-        let id = if id.is_empty() { String::new() } else { format!(", message {id}") };
-        out::line(format!("sent on {}{id}", args.channel));
+        return if queued { Err(Failure::Told) } else { Ok(()) };
     }
+    if queued {
+        let error = out::string(&answer, "lastError");
+        let error =
+            if error.is_empty() { "no error so far".to_owned() } else { format!("last error: {error}") };
+        return Err(Failure::failed(format!(
+            "queued: {} has not taken it yet ({error}); the gateway goes on trying for a day",
+            args.channel
+        )));
+    }
+    let id = out::string(&answer, "messageId");
+    let id = if id.is_empty() { String::new() } else { format!(", message {id}") };
+    out::line(format!("sent on {}{id}", args.channel));
     Ok(())
 }

@@ -3,7 +3,7 @@
 use clap::{Args as ClapArgs, Subcommand};
 use serde_json::{Value, json};
 
-use super::{Context, Failure, out};
+use super::{Context, Failure, channels, out};
 
 #[derive(ClapArgs, Debug)]
 pub(super) struct Args {
@@ -128,6 +128,11 @@ async fn approve(
     out::line(format!("{} may write on {channel} now", out::string(&done, "senderId")));
     if done["commandOwnerBootstrap"] == "configured" {
         out::line("as the first one, they are the owner");
+    }
+    // An older gateway, or one that lets us see less, has nothing to add.
+    let status = context.call("channels.status", json!({"channel": channel})).await.unwrap_or_default();
+    for warning in channels::settings_issues(&status) {
+        out::note(format!("warning: {warning}"));
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! kill -9 at every step of the flow: nothing is lost, nothing is answered twice.
 
+use crate::flow::tool_result;
 use crate::support::fake_models::Answer;
 use crate::support::fake_telegram::Fault;
 use crate::support::world::{OWNER, World, ask_node};
@@ -165,6 +166,28 @@ async fn killed_while_a_node_works() {
     let world = world.crash().await;
     let _node = Node::reconnect(&world.gateway, node.identity, &["system.which"]).await;
     assert_answered_once(&world, "the-node-was-asked").await;
+    let result = tool_result(&world);
+    assert!(result.contains("nobody knows how it ended"), "{result}");
+}
+
+#[actix_web::test]
+async fn a_call_after_a_restart_waits_for_the_node_to_come_back() {
+    let world = World::start().await;
+    let node = Node::approved(&world.gateway, &["system.which"]).await;
+    let id = node.id();
+    world.models.then(Answer::silent());
+    world.telegram.say(OWNER, "where is ls?");
+    model_thinks(&world).await;
+    world.models.then(ask_node("call_1", &id)).then(Answer::text("asked-at-last"));
+    let world = world.crash().await;
+    // The model has its say before the node is back.
+    eventually("the model to be asked again", async || (world.models.requests().len() > 1).then_some(()))
+        .await;
+    let mut node = Node::reconnect(&world.gateway, node.identity, &["system.which"]).await;
+    let request = node.request().await;
+    node.reply(&request, json!({"bins": {"ls": "/bin/ls"}})).await.unwrap();
+    assert_answered_once(&world, "asked-at-last").await;
+    assert!(tool_result(&world).contains("/bin/ls"), "{}", tool_result(&world));
 }
 
 #[actix_web::test]

@@ -14,7 +14,7 @@ fn script(world: &World, node: &str, answer: &str) {
 }
 
 /// What the model was shown as the result of its tool call.
-fn tool_result(world: &World) -> String {
+pub fn tool_result(world: &World) -> String {
     let requests = world.models.requests();
     let messages = requests.iter().rev().flat_map(|request| request.body["messages"].as_array().cloned());
     let result = messages.flatten().find(|message| message["role"] == "tool");

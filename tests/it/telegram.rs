@@ -91,6 +91,14 @@ async fn a_stranger_is_let_in_from_the_command_line() {
     assert_eq!(world.count(777, "before"), 0);
     let again = world.gateway.cli(&["pairing", "approve", "telegram", code]).await;
     assert!(!again.status.success());
+
+    world.telegram.add_person(888, "Eve", None);
+    world.telegram.say(888, "me too");
+    world.shown(888, "pairing approve telegram").await;
+    let listed = world.operator().await.ok("channels.pairing.list", json!({})).await;
+    let code = listed["requests"][0]["requestId"].as_str().unwrap();
+    let second = world.gateway.cli(&["pairing", "approve", "telegram", code]).await;
+    assert!(String::from_utf8_lossy(&second.stderr).contains("session.dmScope"), "{second:?}");
 }
 
 #[actix_web::test]
@@ -137,6 +145,40 @@ async fn a_message_by_hand_is_sent_once_and_can_be_changed() {
 }
 
 #[actix_web::test]
+async fn a_message_by_hand_that_is_only_queued_says_so() {
+    let world = World::start().await;
+    connected(&world).await;
+    world
+        .telegram
+        .fail_always("sendMessage", Fault::Refuse { code: 500, description: "Internal Server Error" });
+    let queued = world.gateway.cli(&["message", "send", "--target", "555", "--message", "at last"]).await;
+    assert_eq!(queued.status.code(), Some(1), "{queued:?}");
+    let said = String::from_utf8_lossy(&queued.stderr).into_owned();
+    assert!(said.contains("queued") && said.contains("500"), "{said}");
+    world.telegram.heal();
+    world.shown(OWNER, "at last").await;
+}
+
+#[actix_web::test]
+async fn operators_hear_that_guests_share_the_owners_conversation() {
+    let world = World::start().await;
+    connected(&world).await;
+    let summary = async || world.operator().await.ok("status", json!({})).await["channelSummary"].to_string();
+    assert!(!summary().await.contains("session.dmScope"));
+    let mut config = world.config.clone();
+    config["channels"]["telegram"]["allowFrom"] = json!([OWNER.to_string(), "777"]);
+    world.gateway.write_config(&config);
+    eventually("the status to warn", async || summary().await.contains("session.dmScope").then_some(()))
+        .await;
+    let shown = world.gateway.cli(&["channels", "status"]).await;
+    assert!(String::from_utf8_lossy(&shown.stderr).contains("session.dmScope"), "{shown:?}");
+    config["session"] = json!({"dmScope": "per-channel-peer"});
+    world.gateway.write_config(&config);
+    eventually("the warning to go", async || (!summary().await.contains("session.dmScope")).then_some(()))
+        .await;
+}
+
+#[actix_web::test]
 async fn a_file_by_hand_arrives_as_a_photo() {
     let world = World::start().await;
     connected(&world).await;
@@ -171,6 +213,8 @@ async fn an_answer_without_an_outcome_is_reported_and_never_repeated() {
         (answer["channelAccounts"]["telegram"][0]["unknownDeliveries"] == 1).then_some(())
     })
     .await;
+    let shown = world.gateway.cli(&["status"]).await;
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("1 perhaps not delivered"), "{shown:?}");
     let before = world.telegram.calls_of("sendMessage").len();
     let world = world.crash().await;
     world.settled().await;

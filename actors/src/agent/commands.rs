@@ -1,89 +1,19 @@
-//! Commands to the gateway itself: `/help` and its like. They work without any model.
+//! Answers to the commands of [`crate::commands`]. They need no model.
 
 use super::doors::{NodeCall, NodeDoor};
+use super::media::{MediaStore, StoredMedia};
 use super::providers::catalog::Candidate;
 use super::tools;
 use crate::VERSION;
 use crate::agent::approvals::Decision;
 use crate::agent::clock::span;
 use crate::agent::messages::AgentLoad;
+use crate::commands::{COMMANDS, Command};
 use crate::gateway::Gateway;
 use crate::inbound::Inbound;
 use crate::store::SessionRow;
 use serde_json::Value;
 use std::time::Duration;
-
-/// What a client may list.
-#[derive(Debug, Clone, Copy)]
-pub struct CommandInfo {
-    pub name: &'static str,
-    pub description: &'static str,
-    pub takes_args: bool,
-}
-
-const fn info(name: &'static str, description: &'static str, takes_args: bool) -> CommandInfo {
-    CommandInfo { name, description, takes_args }
-}
-
-/// All commands.
-pub const COMMANDS: &[CommandInfo] = &[
-    info("help", "What can be asked of the gateway itself", false),
-    info("status", "The gateway, the model and this conversation", false),
-    info("new", "Start a fresh conversation", true),
-    info("reset", "Start a fresh conversation", true),
-    info("stop", "Stop what is running here", false),
-    info("compact", "Shorten this conversation by a summary", false),
-    info("nodes", "The paired computers and phones", false),
-    info("invoke", "Run a command of a node: /invoke <node> <command> {json}", true),
-    info("approve", "Answer an approval: /approve <id> once|always|deny", true),
-    info("whoami", "Who you are to the gateway", false),
-];
-
-/// A command as it was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Command {
-    Help,
-    Status,
-    /// Start afresh, and go on with these words if there are any.
-    New(String),
-    Stop,
-    Compact,
-    Nodes,
-    Invoke(String),
-    Approve(String),
-    WhoAmI,
-}
-
-impl Command {
-    /// Reads a message; anything but a known command is for the model.
-    pub(super) fn parse(text: &str, reset_triggers: &[String]) -> Option<Self> {
-        let text = text.trim();
-        let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
-        let rest = rest.trim();
-        if reset_triggers.iter().any(|trigger| trigger.eq_ignore_ascii_case(word)) {
-            return Some(Self::New(rest.to_owned()));
-        }
-        // Telegram appends the bot's name in groups: /status@my_bot.
-        let name = word.strip_prefix('/')?.split('@').next()?.to_ascii_lowercase();
-        Some(match name.as_str() {
-            "help" | "commands" | "start" => Self::Help,
-            "status" => Self::Status,
-            "new" | "reset" => Self::New(rest.to_owned()),
-            "stop" | "abort" | "cancel" => Self::Stop,
-            "compact" => Self::Compact,
-            "nodes" => Self::Nodes,
-            "invoke" => Self::Invoke(rest.to_owned()),
-            "approve" => Self::Approve(rest.to_owned()),
-            "whoami" | "id" => Self::WhoAmI,
-            _ => return None,
-        })
-    }
-
-    /// Whether it waits for its turn; the others answer at once, whatever runs.
-    pub(super) fn needs_lane(&self) -> bool {
-        matches!(self, Self::New(_) | Self::Compact)
-    }
-}
 
 /// What an answer may look at.
 pub(super) struct Desk<'a> {
@@ -91,26 +21,40 @@ pub(super) struct Desk<'a> {
     pub(super) nodes: &'a dyn NodeDoor,
     pub(super) inbound: &'a Inbound,
     pub(super) session: &'a SessionRow,
+    pub(super) media: &'a MediaStore,
     pub(super) model: Result<Candidate, String>,
     pub(super) load: AgentLoad,
 }
 
+/// An answer in words, and the files that go with it.
+#[derive(Default)]
+pub(super) struct Reply {
+    pub(super) text: String,
+    pub(super) files: Vec<StoredMedia>,
+}
+
+impl From<String> for Reply {
+    fn from(text: String) -> Self {
+        Self { text, files: Vec::new() }
+    }
+}
+
 impl Desk<'_> {
     /// Answers a command that needs nothing but a look; `Err` says why it did not do what it should.
-    pub(super) async fn answer(&self, command: &Command) -> Result<String, String> {
+    pub(super) async fn answer(&self, command: &Command) -> Result<Reply, String> {
         match command {
-            Command::Help => Ok(self.help()),
-            Command::Status => Ok(self.status()),
-            Command::Nodes => self.owner(self.list_nodes()).await,
+            Command::Help => Ok(self.help().into()),
+            Command::Status => Ok(self.status().into()),
+            Command::Nodes => self.owner(self.list_nodes()).await.map(Reply::from),
             Command::Invoke(rest) => self.owner(self.invoke(rest)).await,
-            Command::Approve(rest) => self.owner(async { self.approve(rest) }).await,
-            Command::WhoAmI => Ok(self.who_am_i()),
-            Command::Stop => Ok("Nothing is running.".to_owned()),
-            Command::New(_) | Command::Compact => Ok(String::new()),
+            Command::Approve(rest) => self.owner(async { self.approve(rest) }).await.map(Reply::from),
+            Command::WhoAmI => Ok(self.who_am_i().into()),
+            Command::Stop => Ok("Nothing is running.".to_owned().into()),
+            Command::New(_) | Command::Compact => Ok(Reply::default()),
         }
     }
 
-    async fn owner(&self, answer: impl Future<Output = Result<String, String>>) -> Result<String, String> {
+    async fn owner<T>(&self, answer: impl Future<Output = Result<T, String>>) -> Result<T, String> {
         if self.inbound.sender.owner {
             answer.await
         } else {
@@ -160,7 +104,7 @@ impl Desk<'_> {
         }
     }
 
-    async fn invoke(&self, rest: &str) -> Result<String, String> {
+    async fn invoke(&self, rest: &str) -> Result<Reply, String> {
         const USAGE: &str = "Usage: /invoke <node> <command> {json}";
         let (node, rest) = first_word(rest);
         let (command, params) = first_word(rest);
@@ -184,9 +128,11 @@ impl Desk<'_> {
             run_id: self.inbound.run_id.clone(),
         };
         match self.nodes.invoke(call).await {
-            Ok(answer) => {
+            Ok(mut answer) => {
+                let files = tools::store_files(self.media, command, &mut answer.payload).await?;
                 let text = serde_json::to_string_pretty(&answer.payload).unwrap_or_default();
-                Ok(format!("```json\n{}\n```", tools::shortened(&text)))
+                let text = format!("```json\n{}\n```", tools::shortened(&text));
+                Ok(Reply { text, files: files.into_iter().map(|(file, _)| file).collect() })
             }
             Err(failure) if failure.may_have_run => {
                 Err(format!("{failure}. It is not known whether the command ran."))
@@ -223,34 +169,4 @@ fn first_word(text: &str) -> (&str, &str) {
     let text = text.trim();
     let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     (word, rest.trim())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Option<Command> {
-        Command::parse(text, &["/fresh".to_owned()])
-    }
-
-    #[test]
-    fn commands_are_read_as_people_write_them() {
-        assert_eq!(parse(" /Status@my_bot "), Some(Command::Status));
-        assert_eq!(parse("/new hello there"), Some(Command::New("hello there".into())));
-        assert_eq!(parse("/fresh"), Some(Command::New(String::new())));
-        assert_eq!(
-            parse("/invoke pi system.which {\"bins\":[\"sh\"]}"),
-            Some(Command::Invoke("pi system.which {\"bins\":[\"sh\"]}".into()))
-        );
-        assert_eq!(parse("/etc/passwd has a line"), None);
-        assert_eq!(parse("status"), None);
-        assert_eq!(parse(""), None);
-    }
-
-    #[test]
-    fn every_listed_command_is_understood() {
-        for command in COMMANDS {
-            assert!(parse(&format!("/{}", command.name)).is_some(), "{}", command.name);
-        }
-    }
 }

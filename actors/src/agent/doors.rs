@@ -3,7 +3,7 @@
 use crate::channels::{Channels, FetchMedia, RunProgress};
 use crate::gateway::Gateway;
 use crate::nodes::{
-    ApproveSurface, Courier, InvokeError, InvokeNode, InvokeOrigin, ListNodes, RejectSurface,
+    ApproveSurface, Courier, InvokeError, InvokeNode, InvokeOrigin, InvokeOutcome, ListNodes, RejectSurface,
 };
 use crate::supervise::Restarting;
 use actix::MailboxError;
@@ -24,6 +24,15 @@ pub struct NodeCall {
     /// The same key never runs a command twice, not even after a restart.
     pub key: String,
     pub session_key: String,
+    pub run_id: String,
+}
+
+/// A call by what tells it from others.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sent {
+    pub node_id: String,
+    pub command: String,
+    pub key: String,
     pub run_id: String,
 }
 
@@ -49,6 +58,9 @@ pub trait NodeDoor {
     fn list(&self) -> LocalBoxFuture<'_, Result<Vec<Value>, NodeFailure>>;
     /// Runs a command on a node.
     fn invoke(&self, call: NodeCall) -> LocalBoxFuture<'_, Result<NodeAnswer, NodeFailure>>;
+    /// What is known of a call that may have been sent before, whatever its params were; sends nothing. The node is
+    /// named by its id.
+    fn recall(&self, call: Sent) -> LocalBoxFuture<'_, Option<Result<NodeAnswer, NodeFailure>>>;
     /// Approves or rejects what a node asks to be allowed.
     fn decide(&self, request_id: String, approve: bool) -> LocalBoxFuture<'_, Result<Value, NodeFailure>>;
 }
@@ -127,19 +139,34 @@ impl NodeDoor for Registry {
                 Value::Null => None,
                 params => Some(serde_json::value::to_raw_value(params).map_err(unreadable)?),
             };
-            let invoke = InvokeNode {
-                node: call.node,
-                command: call.command,
-                params,
+            let invoke = || InvokeNode {
+                node: call.node.clone(),
+                command: call.command.clone(),
+                params: params.clone(),
                 timeout: call.timeout,
-                idempotency_key: call.key,
-                session_key: Some(call.session_key),
-                origin: InvokeOrigin::Agent { run_id: call.run_id },
+                idempotency_key: call.key.clone(),
+                session_key: Some(call.session_key.clone()),
+                origin: InvokeOrigin::Agent { run_id: call.run_id.clone() },
             };
-            // Dropping this future, as a stopped run does, gives the call up.
-            let outcome = Courier::of(&self.gateway).invoke(invoke).await.map_err(failure)?;
-            let payload = serde_json::from_str(outcome.payload.get()).map_err(unreadable)?;
-            Ok(NodeAnswer { node_id: outcome.node_id.clone(), payload })
+            let courier = Courier::of(&self.gateway);
+            loop {
+                // Dropping this future, as a stopped run does, gives the call up.
+                match courier.invoke(invoke()).await {
+                    Err(InvokeError::NotConnected) if nodes_may_come_back(&self.gateway) => {
+                        tokio::time::sleep(LOOK_AGAIN).await;
+                    }
+                    outcome => return answer(outcome.map_err(failure)?.as_ref()),
+                }
+            }
+        })
+    }
+
+    fn recall(&self, call: Sent) -> LocalBoxFuture<'_, Option<Result<NodeAnswer, NodeFailure>>> {
+        Box::pin(async move {
+            let origin = InvokeOrigin::Agent { run_id: call.run_id };
+            let courier = Courier::of(&self.gateway);
+            let outcome = courier.recall(&call.node_id, &call.command, &call.key, &origin).await?;
+            Some(outcome.map_err(failure).and_then(|outcome| answer(&outcome)))
         })
     }
 
@@ -157,6 +184,21 @@ impl NodeDoor for Registry {
             }
         })
     }
+}
+
+/// Nodes take a moment to find a gateway that was started again: a call waits so long for them after its start.
+const SETTLING: Duration = Duration::from_secs(15);
+/// How soon to look whether they are there.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// Whether nodes that are not connected may still be on their way back.
+pub(super) fn nodes_may_come_back(gateway: &Gateway) -> bool {
+    gateway.started.elapsed() < SETTLING
+}
+
+fn answer(outcome: &InvokeOutcome) -> Result<NodeAnswer, NodeFailure> {
+    let payload = serde_json::from_str(outcome.payload.get()).map_err(unreadable)?;
+    Ok(NodeAnswer { node_id: outcome.node_id.clone(), payload })
 }
 
 fn shown(answer: Result<impl Serialize, ErrorShape>) -> Result<Value, NodeFailure> {

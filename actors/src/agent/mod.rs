@@ -29,14 +29,15 @@ mod fake_models;
 #[cfg(test)]
 mod tests;
 
-pub use commands::{COMMANDS, CommandInfo};
-pub use doors::{ChannelDoor, NodeAnswer, NodeCall, NodeDoor, NodeFailure};
+pub use doors::{ChannelDoor, NodeAnswer, NodeCall, NodeDoor, NodeFailure, Sent};
 pub use media::prune_media;
 pub use messages::{AbortOutcome, AbortRuns, AgentLoad, Arrived, AwaitRun, ListRuns, RunStatus};
 pub(crate) use session_view::{session_value, split_model};
 
+use crate::commands::Command;
 use crate::gateway::Gateway;
 use crate::inbound::{Inbound, RunOutcome};
+use crate::session_key;
 use crate::settings::Settings;
 use crate::settings::messages::QueueMode;
 use crate::store::{IngressRow, IngressState, StoreError};
@@ -45,7 +46,6 @@ use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, MessageResult, ResponseActFuture,
     ResponseFuture, WrapFuture,
 };
-use commands::Command;
 use providers::{OllamaProbe, RetryPolicy};
 use queue::{Company, Queue};
 use run::Workshop;
@@ -64,6 +64,9 @@ const STORE_PAUSE: Duration = Duration::from_millis(500);
 const MAX_SETBACKS: u32 = 24;
 /// How long an abort waits for the run to say that it has ended.
 const ABORT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a run is stopped whose person wrote on.
+const INTERRUPTED: &str = "interrupted";
 
 /// Answers messages: one run at a time for each conversation, different ones side by side.
 pub struct Agent {
@@ -98,6 +101,14 @@ fn command_of(settings: &Settings, inbound: &Inbound) -> Option<Command> {
         return None;
     }
     Command::parse(&inbound.text, &settings.session.reset_triggers)
+}
+
+/// Whether a guest speaks in the conversation that is the owners': with `session.dmScope` as it is by default, all
+/// direct messages go there.
+fn is_guest_of_the_house(settings: &Settings, inbound: &Inbound) -> bool {
+    inbound.session_key == session_key::MAIN
+        && !inbound.sender.owner
+        && !settings.commands.owner_allow_from.is_empty()
 }
 
 impl Agent {
@@ -143,6 +154,13 @@ impl Agent {
         }
         let settings = self.shop.gateway.settings.get();
         match command_of(&settings, &row.inbound) {
+            Some(command) if command.ends_work() && is_guest_of_the_house(&settings, &row.inbound) => {
+                let (shop, target) = (self.shop.clone(), row.clone());
+                let text =
+                    "Others talk in this conversation too, so only an owner may do that here.".to_owned();
+                let work = async move { run::reply(&shop, target, text).await };
+                self.launch(row, None, watch::Sender::new(None), work, ctx);
+            }
             Some(Command::Stop) => self.stop_session(row, ctx),
             Some(command) if !command.needs_lane() => {
                 let (shop, load, target) = (self.shop.clone(), self.load(), row.clone());
@@ -151,7 +169,7 @@ impl Agent {
             }
             _ => {
                 if settings.messages.queue.mode_for(&row.inbound.channel) == QueueMode::Interrupt {
-                    self.stop_running(Some(&row.inbound.session_key), None, "interrupted");
+                    self.stop_running(Some(&row.inbound.session_key), None, INTERRUPTED);
                 }
                 if let Some(row) = self.queue.admit(row, &settings) {
                     let (shop, target) = (self.shop.clone(), row.clone());

@@ -8,11 +8,12 @@
 mod finish;
 mod reset;
 mod steps;
+mod stopped;
 
-use super::commands::{Command, Desk};
+use super::commands::Desk;
 use super::doors::{ChannelDoor, NodeDoor};
 use super::feed::{Feed, FeedOf};
-use super::media::{Intake, MediaStore};
+use super::media::{Intake, MediaStore, StoredMedia};
 use super::messages::AgentLoad;
 use super::providers::catalog::{Candidate, Catalog, NoModel, process_env};
 use super::providers::model::{AssistantMessage, Block, StopReason};
@@ -20,6 +21,7 @@ use super::providers::{OllamaProbe, RetryPolicy};
 use super::queue::Company;
 use super::session_view::session_value;
 use crate::clock::now_ms;
+use crate::commands::Command;
 use crate::gateway::Gateway;
 use crate::inbound::{Inbound, RunOutcome};
 use crate::settings::Settings;
@@ -38,6 +40,9 @@ pub(super) struct Workshop {
     pub(super) ollama: Rc<OllamaProbe>,
     pub(super) policy: RetryPolicy,
 }
+
+/// Rows of a session that may belong to one run.
+const LOOK_BACK: usize = 400;
 
 /// Tells a run to stop, and why.
 pub(super) type StopSignal = watch::Receiver<Option<&'static str>>;
@@ -63,6 +68,8 @@ struct Run<'a> {
     feed: Feed,
     /// What it answers besides its own message; a run that needs no turn has none.
     company: Option<Company>,
+    /// Files that a command brought.
+    files: Vec<StoredMedia>,
 }
 
 /// Answers a message. On `Err` nothing was settled: the message is still pending.
@@ -92,6 +99,9 @@ pub(super) async fn answer(
         reason = stopped => Ended::Stopped(reason),
         ended = run.work() => ended?,
     };
+    if let Ended::Stopped(reason) = ended {
+        run.leave_on_record(reason).await?;
+    }
     run.finish(ended).await
 }
 
@@ -140,7 +150,7 @@ pub(super) async fn command(
     command: Command,
     load: AgentLoad,
 ) -> Result<RunOutcome, StoreError> {
-    let run = Run::open(shop, row).await?;
+    let mut run = Run::open(shop, row).await?;
     run.note_command().await?;
     let model = run.candidates().await.map(|mut found| found.swap_remove(0)).map_err(|why| why.sentence());
     let desk = Desk {
@@ -148,11 +158,15 @@ pub(super) async fn command(
         nodes: &*shop.nodes,
         inbound: &run.inbound,
         session: &run.session,
+        media: &run.media,
         model,
         load,
     };
     let ended = match desk.answer(&command).await {
-        Ok(text) => Ended::Replied(text),
+        Ok(reply) => {
+            run.files = reply.files;
+            Ended::Replied(reply.text)
+        }
         Err(why) => Ended::Failed(why, "the command failed".to_owned()),
     };
     run.finish(ended).await
@@ -184,6 +198,7 @@ impl<'a> Run<'a> {
             media: MediaStore::new(&shop.gateway.settings),
             feed,
             company: None,
+            files: Vec::new(),
         })
     }
 
@@ -250,9 +265,16 @@ impl<'a> Run<'a> {
 
     /// The person's message enters the transcript.
     async fn note_message(&self, inbound: &Inbound) -> Result<(), StoreError> {
+        self.note(inbound, self.intake().blocks(inbound).await).await
+    }
+
+    fn intake(&self) -> Intake<'_> {
         let limit = self.settings.agents.defaults.media_max_bytes();
-        let intake = Intake { media: &self.media, channels: &*self.shop.channels, limit };
-        let blocks = intake.blocks(inbound).await;
+        Intake { media: &self.media, channels: &*self.shop.channels, limit }
+    }
+
+    /// A message enters the transcript as these blocks, unless it is there.
+    async fn note(&self, inbound: &Inbound, blocks: Vec<Block>) -> Result<(), StoreError> {
         let content = match blocks.as_slice() {
             [] => json!("(an empty message)"),
             [Block::Text { text }] => json!(text),
@@ -267,7 +289,7 @@ impl<'a> Run<'a> {
         if let Some(quoted) = &inbound.reply_context {
             message["replyContext"] = json!(super::providers::shorten(quoted, 2000));
         }
-        self.append_as("user", format!("{}:user", inbound.run_id), message).await
+        self.append_as("user", message_id_of(inbound), message).await
     }
 
     /// Takes along what waits behind this run and may join it now; `begun` says that the model has worked already.
@@ -361,10 +383,14 @@ impl<'a> Run<'a> {
     }
 }
 
+fn message_id_of(inbound: &Inbound) -> String {
+    format!("{}:user", inbound.run_id)
+}
+
 fn user_row(inbound: &Inbound, content: Value) -> Value {
     json!({
         "role": "user", "content": content, "timestamp": inbound.received_at_ms,
-        "idempotencyKey": format!("{}:user", inbound.run_id),
+        "idempotencyKey": message_id_of(inbound),
     })
 }
 

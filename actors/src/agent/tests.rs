@@ -5,7 +5,7 @@ mod queue;
 mod scenarios;
 mod tools;
 
-use super::doors::{ChannelDoor, NodeAnswer, NodeCall, NodeDoor, NodeFailure};
+use super::doors::{ChannelDoor, NodeAnswer, NodeCall, NodeDoor, NodeFailure, Sent};
 use super::fake_models::{FakeModels, KEY};
 use super::{Agent, Arrived, AwaitRun, RunStatus};
 use crate::channels::{FetchMedia, RunProgress};
@@ -27,6 +27,8 @@ use std::time::Duration;
 struct FakeNodes {
     answers: RefCell<HashMap<String, Result<Value, NodeFailure>>>,
     calls: RefCell<Vec<NodeCall>>,
+    /// What is known of earlier calls, by their keys.
+    recalled: RefCell<HashMap<String, Result<Value, NodeFailure>>>,
     /// Commands that never end.
     hang: RefCell<Vec<String>>,
     /// What the node says it is; Linux when it says nothing.
@@ -94,6 +96,12 @@ impl NodeDoor for FakeNodes {
             let payload = answer.unwrap_or(Err(unknown))?;
             Ok(NodeAnswer { node_id: "b1e1338d087dcb28".to_owned(), payload })
         })
+    }
+
+    fn recall(&self, call: Sent) -> LocalBoxFuture<'_, Option<Result<NodeAnswer, NodeFailure>>> {
+        let outcome = self.recalled.borrow().get(&call.key).cloned();
+        let node_id = call.node_id;
+        Box::pin(async move { outcome.map(|outcome| outcome.map(|payload| NodeAnswer { node_id, payload })) })
     }
 
     fn decide(&self, request_id: String, approve: bool) -> LocalBoxFuture<'_, Result<Value, NodeFailure>> {

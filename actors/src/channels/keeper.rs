@@ -1,5 +1,6 @@
 //! Starts and stops accounts as the settings say.
 
+use super::guests::shared_conversation;
 use super::registry::ChannelHandle;
 use super::status::{ChannelStatus, Lifecycle};
 use super::telegram::{self, Arrived, Timing};
@@ -9,7 +10,7 @@ use crate::settings::Secret;
 use crate::settings::telegram::{DmPolicy, TelegramAccount, TelegramSettings};
 use crate::supervise::{ChildSpec, Intensity, ListChildren, Slot, StartChild, StopChild, Supervisor};
 use actix::{Actor, AsyncContext, Context, WrapFuture};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const KEEPER: &str = "keeper";
 
@@ -56,6 +57,8 @@ impl Actor for Keeper {
             timing: self.timing.clone(),
             running: BTreeMap::new(),
             polling: BTreeMap::new(),
+            tokenless: BTreeSet::new(),
+            warned: None,
         };
         ctx.spawn(keeping.keep().into_actor(self));
     }
@@ -69,18 +72,47 @@ struct Keeping {
     running: BTreeMap<String, TelegramAccount>,
     /// The tokens in use.
     polling: BTreeMap<String, Secret>,
+    /// Accounts whose token file could not be read: it may come later than the gateway.
+    tokenless: BTreeSet<String>,
+    /// What operators were told last about who shares a conversation.
+    warned: Option<String>,
 }
 
 impl Keeping {
     async fn keep(mut self) {
         let mut changes = self.gateway.settings.subscribe();
         self.stop_strays().await;
+        let mut tries: u32 = 0;
         loop {
             self.reconcile().await;
-            if changes.changed().await.is_err() {
-                return;
+            self.warn_of_guests().await;
+            let pause = self.timing.network.delay(tries.saturating_add(1));
+            let again = async {
+                match self.tokenless.is_empty() {
+                    true => std::future::pending().await,
+                    false => tokio::time::sleep(pause).await,
+                }
+            };
+            tokio::select! {
+                changed = changes.changed() => match changed {
+                    Ok(()) => tries = 0,
+                    Err(_) => return,
+                },
+                () = again => tries = tries.saturating_add(1),
             }
         }
+    }
+
+    /// Once for each way in which it came to be so.
+    async fn warn_of_guests(&mut self) {
+        let warning = match shared_conversation(&self.gateway).await {
+            Ok(warning) => warning,
+            Err(error) => return tracing::warn!(%error, "who may write could not be read"),
+        };
+        if let Some(warning) = warning.as_ref().filter(|_| self.warned != warning) {
+            tracing::warn!("{warning}");
+        }
+        self.warned = warning;
     }
 
     /// Accounts that an earlier keeper started: their settings are not known here.
@@ -105,7 +137,8 @@ impl Keeping {
             self.gateway.channels.remove(TELEGRAM, &name);
         }
         for (name, account) in wanted {
-            let same = self.running.get(&name).is_some_and(|running| running.connects_like(&account));
+            let same = self.running.get(&name).is_some_and(|running| running.connects_like(&account))
+                && !self.tokenless.contains(&name);
             if !same {
                 self.stop(&name).await;
                 self.start(account).await;
@@ -118,6 +151,7 @@ impl Keeping {
 
     async fn stop(&mut self, name: &str) {
         self.polling.remove(name);
+        self.tokenless.remove(name);
         if self.running.remove(name).is_some() {
             let _ = self.supervisor.send(StopChild { name: child_name(name) }).await;
         }
@@ -135,6 +169,10 @@ impl Keeping {
             Ok(Some(_)) => status.token_status = "available",
             Ok(None) => status.configured = false,
             Err(error) => status.last_error = Some(error.clone()),
+        }
+        if account.enabled && account.token_file.is_some() && !matches!(token, Ok(Some(_))) {
+            tracing::warn!(account = name, error = status.last_error, "no token could be read; trying again");
+            self.tokenless.insert(name.clone());
         }
         let handle = ChannelHandle::new(status);
         self.gateway.channels.set(TELEGRAM, &name, handle.clone());

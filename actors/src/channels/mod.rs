@@ -6,12 +6,14 @@
 //! WebChat has no actor and no outbox: its messages come in by `chat.send`, and its answers are the events
 //! that its sessions listen to.
 
+mod guests;
 mod keeper;
 mod messages;
 mod registry;
 mod status;
 pub mod telegram;
 
+pub use guests::shared_conversation;
 pub use keeper::{branch, branch_with};
 pub(crate) use messages::extension;
 pub use messages::{

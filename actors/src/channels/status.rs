@@ -105,6 +105,11 @@ impl ChannelStatus {
         since.map(|since| since.elapsed())
     }
 
+    /// How long ago the last good poll was; `None` before the first.
+    pub fn since_good_poll(&self) -> Option<Duration> {
+        self.last_good_poll.filter(|_| self.should_serve()).map(|at| at.elapsed())
+    }
+
     /// Whether it should serve and does not: it is down, or its server has been silent for too long.
     pub fn is_failing(&self) -> bool {
         let silent = self.silence().is_some_and(|silence| silence > LONGEST_SILENCE);
@@ -197,7 +202,9 @@ mod tests {
         status.started = ago(LONGEST_SILENCE + Duration::from_secs(1));
         status.stop();
         status.start();
-        assert!(status.is_failing());
+        assert!(status.is_failing() && status.since_good_poll().is_none());
+        status.polled();
+        assert!(status.since_good_poll().is_some());
     }
 
     #[test]

@@ -27,7 +27,8 @@ pub struct Courier {
 pub(super) struct Errand {
     pub(super) node_id: String,
     pub(super) command: String,
-    pub(super) params: Payload,
+    /// What to send, or why it may not be sent now: a key that was used before is answered all the same.
+    pub(super) params: Result<Payload, InvokeError>,
     pub(super) deadline: Instant,
     pub(super) key: String,
     /// The key as this gateway tells callers apart.
@@ -71,19 +72,30 @@ impl Courier {
         }
     }
 
+    /// What is known of an earlier call under this key, whatever its params were. Sends nothing.
+    pub async fn recall(
+        &self,
+        node_id: &str,
+        command: &str,
+        key: &str,
+        origin: &InvokeOrigin,
+    ) -> Option<Outcome> {
+        let once_key = once_key(origin, node_id, command, key);
+        match self.store.node_call(&once_key).await {
+            Ok(Some(call)) => Some(ended(call, command)),
+            Ok(None) => None,
+            Err(error) => Some(Err(InvokeError::NotRecorded(error.to_string()))),
+        }
+    }
+
     /// Everything that can be refused at once.
     fn prepare(&self, ask: InvokeNode) -> Result<Errand, InvokeError> {
         let InvokeNode { node, command, params, timeout, idempotency_key: key, session_key, origin } = ask;
         may_ask(&origin, &command)?;
         let node_id = self.resolve(node)?;
-        self.authorize(&node_id, &command)?;
         let fingerprint = fingerprint(params.as_deref());
-        let params = if argv::runs_programs(&command) {
-            Payload::Run(argv::check(&command, params.as_deref().map(RawValue::get))?)
-        } else {
-            Payload::Raw(params)
-        };
-        let once_key = [&origin.key_scope(), &node_id, &command, &key].map(String::as_str).join("\n");
+        let params = self.authorize(&node_id, &command).and_then(|_| payload(&command, params));
+        let once_key = once_key(&origin, &node_id, &command, &key);
         let deadline = Instant::now() + timeout.min(LONGEST_TIMEOUT);
         Ok(Errand { node_id, command, params, deadline, key, once_key, fingerprint, session_key, origin })
     }
@@ -131,6 +143,10 @@ impl Courier {
         if !by_agent && !policy::acts(&errand.command) {
             return self.send(errand).await;
         }
+        if let Err(refused) = &errand.params {
+            let known = self.recall(&errand.node_id, &errand.command, &errand.key, &errand.origin).await;
+            return known.unwrap_or_else(|| Err(refused.clone()));
+        }
         let key = errand.once_key.clone();
         let command = errand.command.clone();
         if let Some(known) = self.record(&errand).await? {
@@ -159,17 +175,37 @@ impl Courier {
     async fn record(&self, errand: &Errand) -> Result<Option<Outcome>, InvokeError> {
         let print = hex(&errand.fingerprint);
         let recording = self.store.begin_node_call(&errand.once_key, &print);
-        let command = &errand.command;
         match timeout_at(errand.deadline, recording).await {
             Err(_) => Err(InvokeError::TimedOut { dispatched: false }),
             Ok(Err(error)) => Err(InvokeError::NotRecorded(error.to_string())),
             Ok(Ok(StoredCall::New)) => Ok(None),
-            Ok(Ok(StoredCall::Different)) => Err(InvokeError::KeyReused),
-            Ok(Ok(StoredCall::Unknown)) => Err(InvokeError::OutcomeUnknown { command: command.clone() }),
-            Ok(Ok(StoredCall::Done(text))) => Ok(Some(match serde_json::from_str::<StoredOutcome>(&text) {
-                Ok(stored) => stored.restore(command),
-                Err(_) => Err(InvokeError::OutcomeForgotten { command: command.clone() }),
-            })),
+            Ok(Ok(call)) => Ok(Some(ended(call, &errand.command))),
+        }
+    }
+}
+
+/// The key as this gateway tells callers apart.
+fn once_key(origin: &InvokeOrigin, node_id: &str, command: &str, key: &str) -> String {
+    [origin.key_scope().as_str(), node_id, command, key].join("\n")
+}
+
+fn payload(command: &str, params: Option<Box<RawValue>>) -> Result<Payload, InvokeError> {
+    if argv::runs_programs(command) {
+        return Ok(Payload::Run(argv::check(command, params.as_deref().map(RawValue::get))?));
+    }
+    Ok(Payload::Raw(params))
+}
+
+/// How a call ended that was recorded before.
+fn ended(call: StoredCall, command: &str) -> Outcome {
+    match call {
+        StoredCall::Different => Err(InvokeError::KeyReused),
+        StoredCall::Done(text) => match serde_json::from_str::<StoredOutcome>(&text) {
+            Ok(stored) => stored.restore(command),
+            Err(_) => Err(InvokeError::OutcomeForgotten { command: command.to_owned() }),
+        },
+        StoredCall::New | StoredCall::Unknown => {
+            Err(InvokeError::OutcomeUnknown { command: command.to_owned() })
         }
     }
 }

@@ -45,7 +45,7 @@ impl Courier {
     /// Sends the call, again and again while the node is not ready.
     pub(super) async fn send(&self, mut errand: Errand) -> Outcome {
         let mut running = None;
-        let params = match std::mem::replace(&mut errand.params, Payload::Raw(None)) {
+        let params = match std::mem::replace(&mut errand.params, Ok(Payload::Raw(None)))? {
             Payload::Raw(params) => params,
             Payload::Run(run) => {
                 let (params, run_id) = self.complete(&errand, run).await?;

@@ -3,7 +3,7 @@
 use super::call::{Call, Reply, json};
 use super::table::Method;
 use crate::Gateway;
-use crate::channels::{ChannelRequest, ChannelStatus, TELEGRAM, telegram};
+use crate::channels::{ChannelRequest, ChannelStatus, TELEGRAM, shared_conversation, telegram};
 use crate::clock::{now_ms, utc_ms};
 use crate::inbound::{ChatKind, OutboundMessage, Route};
 use crate::settings::telegram::{DmPolicy, TelegramAccount, TelegramSettings};
@@ -59,7 +59,13 @@ async fn status(call: Call) -> Reply {
     }
     let default = telegram(gateway).default_account();
     let main = accounts.iter().find(|account| account["accountId"] == default.as_str()).or(accounts.first());
-    let issues = accounts.iter().filter_map(issue).collect::<Vec<_>>();
+    let mut issues = accounts.iter().filter_map(issue).collect::<Vec<_>>();
+    if let Some(message) = shared_conversation(gateway).await? {
+        let fix = "set session.dmScope";
+        issues.push(
+            object!({"channel": TELEGRAM, "accountId": default, "kind": "config", "message": message, "fix": fix}),
+        );
+    }
     json(&object!({
         "ts": now_ms(),
         "channelOrder": [TELEGRAM],
@@ -75,9 +81,9 @@ async fn status(call: Call) -> Reply {
 }
 
 async fn account(gateway: &Gateway, status: ChannelStatus, probe: Option<Duration>) -> Value {
-    let silence = status.silence().map(|silence| u64::try_from(silence.as_millis()).unwrap_or(u64::MAX));
+    let age = status.since_good_poll().map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
     let mut account = serde_json::to_value(&status).unwrap_or_default();
-    account["lastPollAgeMs"] = silence.into();
+    account["lastPollAgeMs"] = age.into();
     if let Some(patience) = probe.filter(|_| status.running) {
         account["probe"] = ask_bot(gateway, &status.account_id, patience).await;
         account["lastProbeAt"] = now_ms().into();
@@ -225,6 +231,9 @@ async fn approve(call: Call) -> Reply {
         sender = request.sender,
         "channel pairing approved"
     );
+    if let Some(warning) = shared_conversation(gateway).await? {
+        tracing::warn!(sender = request.sender, "{warning}");
+    }
     let notification = if params.notify { notify(gateway, &request).await? } else { "not-requested" };
     let owner = match (params.bootstrap_command_owner, had_owner) {
         (false, _) => "not-requested",

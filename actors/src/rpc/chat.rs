@@ -204,7 +204,7 @@ async fn commands(_: Call) -> Reply {
 
 /// The commands that the gateway itself answers, in every chat.
 fn command_rows() -> Vec<Value> {
-    crate::agent::COMMANDS
+    crate::commands::COMMANDS
         .iter()
         .map(|command| {
             object!({

@@ -110,7 +110,7 @@ async fn action(call: Call) -> Reply {
         let key = format!("action:{}", params.idempotency_key);
         let sent = post(&call, &params.channel, &account, letter, key).await?;
         return json(&object!({"ok": true, "messageId": sent.message_id, "chatId": sent.chat, "receipt": {},
-            "status": sent.status}));
+            "status": sent.status, "lastError": sent.last_error}));
     }
     let request = words.request(&call, &params.action, place(&target).0)?;
     let answer = match &request {
@@ -203,6 +203,8 @@ struct Sent {
     message_id: Option<String>,
     chat: String,
     status: &'static str,
+    /// Why it is not there yet, as far as that is known.
+    last_error: Option<String>,
 }
 
 /// Puts a message in the outbox and waits a while for it to be delivered.
@@ -236,11 +238,15 @@ async fn post(
     }
     let delivery = await_delivery(gateway, &key, DELIVERY).await?;
     let Some(DeliveryState { state, progress, last_error }) = delivery else {
-        return Ok(Sent { message_id: None, chat, status: "queued" });
+        let last_error = gateway.store.delivery(&key).await?.and_then(|delivery| delivery.last_error);
+        return Ok(Sent { message_id: None, chat, status: "queued", last_error });
     };
     let why = last_error.unwrap_or_default();
     match state.as_str() {
-        "sent" => Ok(Sent { message_id: progress.message_ids.into_iter().next(), chat, status: "sent" }),
+        "sent" => {
+            let message_id = progress.message_ids.into_iter().next();
+            Ok(Sent { message_id, chat, status: "sent", last_error: None })
+        }
         "unknown" => Err(ErrorShape::unavailable(format!(
             "it is not known whether the message was sent, and it will not be sent again: {why}"
         ))),
@@ -273,12 +279,28 @@ fn account(gateway: &Gateway, channel: &str, named: Option<String>) -> Result<St
     if channel == WEBCHAT {
         return Err(ErrorShape::invalid("webchat shows what its sessions say; there is nothing to send to"));
     }
-    let settings = gateway.settings.get();
-    let usual = || settings.channels.telegram.clone().unwrap_or_default().default_account();
-    let account = named.filter(|account| !account.is_empty()).unwrap_or_else(usual);
+    let account = named.filter(|account| !account.is_empty()).unwrap_or_else(|| usual(gateway, channel));
     match gateway.channels.get(channel, &account) {
         Some(_) => Ok(account),
         None => Err(ErrorShape::invalid(format!("channel `{channel}` has no account `{account}`"))),
+    }
+}
+
+/// The account for a sender that names none. One that works comes before one that does not, unless the settings name it.
+fn usual(gateway: &Gateway, channel: &str) -> String {
+    let telegram = gateway.settings.get().channels.telegram.clone().unwrap_or_default();
+    let usual = telegram.default_account();
+    let statuses = gateway.channels.statuses();
+    let works: Vec<&str> = statuses
+        .iter()
+        .filter(|(of, status)| of == channel && status.connected)
+        .map(|(_, status)| status.account_id.as_str())
+        .collect();
+    match works.first() {
+        Some(first) if telegram.default_account.is_none() && !works.contains(&usual.as_str()) => {
+            (*first).to_owned()
+        }
+        _ => usual,
     }
 }
 

@@ -3,6 +3,7 @@
 use super::call::{Call, Payload, Reply, json};
 use super::table::Method;
 use crate::agent::providers::catalog::{Catalog, process_env};
+use crate::channels::shared_conversation;
 use crate::clock::now_ms;
 use crate::connection::presence;
 use crate::settings::Settings;
@@ -111,7 +112,7 @@ async fn status(call: Call) -> Reply {
     json(&object!({
         "runtimeVersion": VERSION,
         "heartbeat": {"defaultAgentId": "main", "agents": []},
-        "channelSummary": channel_summary(gateway),
+        "channelSummary": channel_summary(gateway).await,
         "queuedSystemEvents": [],
         "tasks": {"total": 0, "active": 0, "terminal": 0, "failures": 0, "byStatus": {}, "byRuntime": {}},
         "taskAudit": {"total": 0, "warnings": 0, "errors": 0, "byCode": {}},
@@ -138,13 +139,21 @@ fn tailscale(gateway: &Gateway) -> Value {
     shown
 }
 
-fn channel_summary(gateway: &Gateway) -> Vec<String> {
+async fn channel_summary(gateway: &Gateway) -> Vec<String> {
     let lines = gateway.channels.statuses().into_iter().map(|(channel, status)| {
         let state = serde_json::to_value(status.lifecycle).unwrap_or_default();
         let state = state.as_str().unwrap_or_default().to_owned();
-        format!("{} {}: {state}", label(&channel), status.account_id)
+        let counts = [
+            (status.failed_deliveries, "not delivered"),
+            (status.unknown_deliveries, "perhaps not delivered"),
+        ];
+        let lost = counts.iter().filter(|(count, _)| *count > 0);
+        let lost: String = lost.map(|(count, what)| format!(", {count} {what}")).collect();
+        format!("{} {}: {state}{lost}", label(&channel), status.account_id)
     });
-    lines.collect()
+    let mut lines: Vec<String> = lines.collect();
+    lines.extend(shared_conversation(gateway).await.ok().flatten());
+    lines
 }
 
 async fn recent_sessions(gateway: &Gateway) -> Vec<Value> {
@@ -225,12 +234,12 @@ pub async fn readiness(gateway: &Gateway) -> Readiness {
     }
     failing.extend(self::failing(gateway));
     let channels = gateway.channels.statuses().into_iter().map(|(channel, status)| {
-        let silence = status.silence().map(|silence| u64::try_from(silence.as_millis()).unwrap_or(u64::MAX));
+        let age = status.since_good_poll().map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
         object!({
             "channel": channel,
             "accountId": status.account_id,
             "connected": status.connected,
-            "lastGoodPollAgeMs": silence,
+            "lastGoodPollAgeMs": age,
         })
     });
     Readiness { failing, channels: channels.collect() }

@@ -51,6 +51,34 @@ impl Store {
         .await
     }
 
+    /// Whether something else was said in the draft's chat and thread since it was sent.
+    ///
+    /// # Errors
+    /// If the database can't be read.
+    pub async fn draft_is_buried(
+        &self,
+        channel: &str,
+        account: &str,
+        run_id: &str,
+        thread: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        let key = (channel.to_owned(), account.to_owned(), run_id.to_owned(), thread.map(str::to_owned));
+        self.read(move |db| {
+            let mut query = db.prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM outbox AS o WHERE o.channel = ?1 AND o.account = ?2
+                                AND o.chat = d.chat AND o.thread IS ?4 AND o.sent_at >= d.created_at)
+                     OR EXISTS (SELECT 1 FROM ingress AS i WHERE i.channel = ?1 AND i.account = ?2
+                                AND i.id > (SELECT min(id) FROM ingress WHERE run_id = ?3)
+                                AND i.received_at >= d.created_at AND i.state <> 'ignored'
+                                AND json_extract(i.body, '$.route.chat') = d.chat
+                                AND json_extract(i.body, '$.route.thread') IS ?4)
+                 FROM channel_drafts AS d WHERE channel = ?1 AND account = ?2 AND run_id = ?3",
+            )?;
+            Ok(query.query_row(key, |row| row.get(0)).optional()?.unwrap_or(false))
+        })
+        .await
+    }
+
     /// Forgets it: the answer is there, or the message is gone.
     ///
     /// # Errors

@@ -174,6 +174,21 @@ impl Store {
         .await
     }
 
+    /// What is recorded of a call; `None` when it was never sent, or ran nothing.
+    ///
+    /// # Errors
+    /// If the database can't be read.
+    pub async fn node_call(&self, key: &str) -> Result<Option<StoredCall>, StoreError> {
+        let key = key.to_owned();
+        self.read(move |db| {
+            let mut query =
+                db.prepare_cached("SELECT outcome FROM idempotency WHERE scope = ?1 AND key = ?2")?;
+            let found = query.query_row([SCOPE, &key], |row| row.get::<_, Option<String>>(0)).optional()?;
+            Ok(found.map(|outcome| outcome.map_or(StoredCall::Unknown, StoredCall::Done)))
+        })
+        .await
+    }
+
     /// Records how a call ended; `None`: it ran nothing, so its key is free again.
     ///
     /// # Errors
@@ -358,8 +373,10 @@ mod tests {
     #[actix::test]
     async fn a_call_is_sent_once_even_across_a_crash() {
         let store = Store::temporary().unwrap();
+        assert_eq!(store.node_call("k").await.unwrap(), None);
         assert_eq!(store.begin_node_call("k", "f").await.unwrap(), StoredCall::New);
         assert_eq!(store.begin_node_call("k", "f").await.unwrap(), StoredCall::Unknown);
+        assert_eq!(store.node_call("k").await.unwrap(), Some(StoredCall::Unknown));
         assert_eq!(store.give_up_node_calls().await.unwrap(), 1);
         assert_eq!(store.begin_node_call("k", "f").await.unwrap(), StoredCall::Unknown);
         assert_eq!(store.begin_node_call("k", "other").await.unwrap(), StoredCall::Different);

@@ -134,7 +134,7 @@ impl Store {
         self.write(move |db| save(db, id, &progress)).await
     }
 
-    /// The chat has all of it.
+    /// The chat has all of it. The draft that showed the answer is one no more.
     ///
     /// # Errors
     /// If the database can't be written.
@@ -144,6 +144,11 @@ impl Store {
             db.execute(
                 "UPDATE outbox SET state = 'sent', sent_at = ?2, last_error = NULL WHERE id = ?1",
                 params![id, now_ms()],
+            )?;
+            db.execute(
+                "DELETE FROM channel_drafts AS d WHERE EXISTS (SELECT 1 FROM outbox AS o WHERE o.id = ?1
+                 AND (o.channel, o.account, o.run_id, o.key) = (d.channel, d.account, d.run_id, 'run:' || d.run_id))",
+                [id],
             )?;
             Ok(())
         })

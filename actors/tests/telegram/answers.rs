@@ -1,10 +1,10 @@
 //! Answers: what Telegram gets, and what becomes of those it does not take.
 
-use crate::bench::{Bench, quick, route};
+use crate::bench::{Bench, pauses, quick, route};
 use crate::fake_telegram::{FakeTelegram, Fault};
 use serde_json::json;
 use std::time::Duration;
-use tidegate_actors::inbound::OutboundMessage;
+use tidegate_actors::inbound::{MediaKind, OutboundMedia, OutboundMessage};
 use tidegate_actors::store::{NewOutbound, answer_key};
 
 #[actix::test]
@@ -100,6 +100,99 @@ async fn what_was_on_its_way_at_a_crash_is_sent_again_and_says_so() {
 }
 
 #[actix::test]
+async fn a_full_message_that_was_on_its_way_at_a_crash_loses_nothing_to_the_remark() {
+    let long = "x".repeat(4096) + &"y".repeat(10);
+    let text = long.clone();
+    let bench = Bench::start_with(FakeTelegram::start(), json!({}), quick(), |gateway| async move {
+        let message = OutboundMessage { text: Some(text), ..OutboundMessage::default() };
+        let outbound = NewOutbound {
+            key: answer_key("r1"),
+            route: route(555, None),
+            run_id: Some("r1".into()),
+            message,
+        };
+        gateway.store.post(outbound).await.unwrap();
+        gateway.store.claim_outbox("telegram", "default", 1).await.unwrap();
+    })
+    .await;
+    bench.delivered_as("r1", "sent").await;
+    let shown = bench.fake.shown_texts(555);
+    assert!(shown[0].contains("you may have this already"), "{shown:?}");
+    assert_eq!(shown[1..].concat(), long);
+}
+
+#[actix::test]
+async fn a_caption_that_was_on_its_way_at_a_crash_is_whole() {
+    let bench = Bench::start(json!({"enabled": false})).await;
+    bench.media("a.png", b"a picture");
+    let file = OutboundMedia {
+        kind: MediaKind::Image,
+        mime: "image/png".into(),
+        file_name: None,
+        path: "a.png".into(),
+        caption: Some("c".repeat(1024)),
+    };
+    bench
+        .post("r1", &route(555, None), OutboundMessage { media: vec![file], ..OutboundMessage::default() })
+        .await;
+    bench.gateway.store.claim_outbox("telegram", "default", 1).await.unwrap();
+    bench.configure(json!({}));
+    bench.delivered_as("r1", "sent").await;
+    let shown = bench.fake.shown_texts(555);
+    assert!(shown.len() == 2 && shown[0].contains("you may have this already"), "{shown:?}");
+    assert_eq!(shown[1], "c".repeat(1024));
+}
+
+#[actix::test]
+async fn an_answer_that_has_begun_is_cut_as_it_was_whatever_the_settings_say_by_now() {
+    let bench = Bench::start(json!({"textChunkLimit": 1000})).await.ready().await;
+    let long: String = (0..500).map(|n| format!("word{n} ")).collect();
+    bench.fake.fail("sendMessage", Fault::Pass);
+    bench.fake.fail("sendMessage", Fault::Flood { retry_after: 2 });
+    bench.answer("r1", 555, &long).await;
+    bench.until("its second part is refused", |bench| bench.fake.calls_of("sendMessage").len() == 2).await;
+    bench.configure(json!({"textChunkLimit": 4000}));
+    bench.delivered_as("r1", "sent").await;
+    assert_eq!(bench.fake.shown_texts(555).join(" "), long.trim());
+}
+
+#[actix::test]
+async fn a_part_that_telegram_refuses_is_named_and_the_rest_arrives() {
+    let bench = Bench::start(json!({})).await.ready().await;
+    let long: String = (0..1200).map(|n| format!("word{n} ")).collect();
+    bench.fake.fail("sendMessage", Fault::Pass);
+    bench.fake.fail("sendMessage", Fault::Refuse { code: 400, description: "Bad Request: too odd" });
+    bench.answer("r1", 555, &long).await;
+    let delivery = bench.delivered_as("r1", "failed").await;
+    assert!(delivery.last_error.unwrap().contains("part 2 of 3"));
+    let shown = bench.fake.shown_texts(555);
+    assert_eq!(shown.len(), 3, "{shown:?}");
+    assert!(shown[0].starts_with("word0 ") && shown[2].ends_with("word1199"), "{shown:?}");
+    assert!(shown[1].contains("missing here") && shown[1].contains("too odd"), "{shown:?}");
+}
+
+#[actix::test]
+async fn an_answer_whose_topic_is_gone_goes_to_the_chat_and_says_so() {
+    let bench = Bench::start(json!({})).await.ready().await;
+    bench.fake.add_forum(-100, "Forum", &[]);
+    let message = OutboundMessage { text: Some("still said".into()), ..OutboundMessage::default() };
+    bench.post("r1", &route(-100, Some(42)), message).await;
+    bench.delivered_as("r1", "sent").await;
+    let shown = bench.fake.shown_texts(-100);
+    assert!(shown.len() == 1 && shown[0].contains("topic") && shown[0].ends_with("still said"), "{shown:?}");
+}
+
+#[actix::test]
+async fn a_flood_limit_of_no_time_at_all_is_still_a_pause() {
+    let bench = Bench::start(json!({})).await.ready().await;
+    bench.fake.fail_times("sendMessage", Fault::Flood { retry_after: 0 }, 2);
+    bench.answer("r1", 555, "patient").await;
+    bench.delivered_as("r1", "sent").await;
+    let pauses = pauses(&bench.fake.calls_of("sendMessage"));
+    assert!(pauses.iter().all(|pause| *pause >= Duration::from_secs(1)), "{pauses:?}");
+}
+
+#[actix::test]
 async fn markup_that_telegram_refuses_goes_plain() {
     let bench = Bench::start(json!({})).await.ready().await;
     let refusal = "Bad Request: can't parse entities: Unsupported start tag";
@@ -145,6 +238,11 @@ async fn an_answer_follows_a_group_to_its_new_id() {
     // The group's rules go along.
     bench.fake.message(-1005, 555, json!({"text": "and me?"}));
     bench.until("its messages are still taken", |bench| bench.texts() == ["and me?"]).await;
+    assert_eq!(
+        bench.rows()[0].inbound.session_key,
+        "agent:main:telegram:group:-5",
+        "the conversation goes on"
+    );
 }
 
 #[actix::test]

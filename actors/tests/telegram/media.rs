@@ -33,6 +33,30 @@ async fn a_voice_note_is_announced_and_fetched_when_wanted() {
 }
 
 #[actix::test]
+async fn a_line_that_drops_for_a_moment_loses_no_file() {
+    let bench = Bench::start(open()).await.ready().await;
+    let id = bench.fake.add_file("notes.txt", b"notes".to_vec());
+    for (method, fault) in [
+        ("getFile", Fault::Page { code: 502 }),
+        ("getFile", Fault::Flood { retry_after: 1 }),
+        ("getFile", Fault::DropBefore),
+        ("file", Fault::Page { code: 502 }),
+        ("file", Fault::DropBefore),
+    ] {
+        bench.fake.fail(method, fault.clone());
+        let fetched = bench.gateway.channels.fetch("telegram", "default", wanted(&id)).await;
+        assert_eq!(std::fs::read(fetched.unwrap().path).unwrap(), b"notes", "{method} {fault:?}");
+    }
+    bench.fake.fail_always("file", Fault::Page { code: 502 });
+    let failed = bench.gateway.channels.fetch("telegram", "default", wanted(&id)).await.unwrap_err();
+    assert!(failed.to_string().contains("502"), "{failed}");
+    bench.fake.heal();
+    let before = bench.fake.calls_of("getFile").len();
+    bench.gateway.channels.fetch("telegram", "default", wanted("nope")).await.unwrap_err();
+    assert_eq!(bench.fake.calls_of("getFile").len(), before + 1, "what is refused is not asked for again");
+}
+
+#[actix::test]
 async fn a_file_over_the_limit_is_refused_and_leaves_nothing_behind() {
     let bench =
         Bench::start(json!({"dmPolicy": "open", "allowFrom": ["*"], "mediaMaxMb": 1})).await.ready().await;

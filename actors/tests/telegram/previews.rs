@@ -1,10 +1,12 @@
 //! While a run works: the typing notice, and the preview that becomes the answer.
 
-use crate::bench::{Bench, pauses, quick};
+use crate::bench::{Bench, pauses, quick, route};
 use crate::fake_telegram::Fault;
 use serde_json::json;
 use std::time::Duration;
 use tidegate_actors::channels::Phase;
+use tidegate_actors::inbound::OutboundMessage;
+use tidegate_actors::store::NewOutbound;
 
 fn draft(text: &str) -> Phase {
     Phase::Draft { text: text.to_owned() }
@@ -131,8 +133,71 @@ async fn in_progress_mode_a_status_message_makes_way_for_the_answer() {
     bench.until("it is shown", |bench| bench.fake.shown_texts(555) == ["Working\n🛠 nodes"]).await;
     bench.answer("r1", 555, "done").await;
     bench.delivered_as("r1", "sent").await;
-    assert_eq!(bench.fake.shown_texts(555), ["done"]);
+    bench.until("the status is gone", |bench| bench.fake.shown_texts(555) == ["done"]).await;
     assert_eq!(bench.fake.calls_of("deleteMessage").len(), 1);
+}
+
+#[actix::test]
+async fn a_status_message_that_does_not_go_away_holds_up_no_answer() {
+    let bench = Bench::start(json!({"streaming": {"mode": "progress"}})).await.ready().await;
+    bench.progress("r1", 555, Phase::Started);
+    bench.until("it is shown", |bench| bench.fake.shown(555).len() == 1).await;
+    bench.fake.fail("deleteMessage", Fault::Hang);
+    bench.answer("r1", 555, "done").await;
+    bench.delivered_as("r1", "sent").await;
+    bench.answer("r2", 555, "the next").await;
+    bench.delivered_as("r2", "sent").await;
+}
+
+#[actix::test]
+async fn an_answer_does_not_hide_above_what_was_said_since_its_preview() {
+    let bench = Bench::start(json!({"allowFrom": [555], "dmPolicy": "allowlist"})).await.ready().await;
+    bench.fake.say(555, "go");
+    bench.until("the question is there", |bench| bench.texts().len() == 1).await;
+    let run_id = bench.rows()[0].inbound.run_id.clone();
+    bench.progress(&run_id, 555, draft("growing"));
+    bench.remembers_draft(&run_id).await;
+    bench.fake.say(555, "still there?");
+    bench.until("the person has written on", |bench| bench.texts().len() == 2).await;
+    bench.answer(&run_id, 555, "grown").await;
+    bench.delivered_as(&run_id, "sent").await;
+    bench.until("only the answer is shown", |bench| bench.fake.shown_texts(555) == ["grown"]).await;
+    assert_eq!(bench.fake.calls_of("sendMessage").len(), 2);
+
+    bench.progress("r2", 555, draft("growing"));
+    bench.remembers_draft("r2").await;
+    let note = OutboundMessage { text: Some("a question".into()), ..OutboundMessage::default() };
+    let outbound =
+        NewOutbound { key: "approval:1".into(), route: route(555, None), run_id: None, message: note };
+    bench.gateway.store.post(outbound).await.unwrap();
+    bench.gateway.channels.flush("telegram", "default");
+    bench
+        .until("the question is shown", |bench| bench.fake.shown_texts(555).contains(&"a question".into()))
+        .await;
+    bench.answer("r2", 555, "the end").await;
+    bench.delivered_as("r2", "sent").await;
+    bench
+        .until("the answer is last", |bench| {
+            bench.fake.shown_texts(555) == ["grown", "a question", "the end"]
+        })
+        .await;
+}
+
+#[actix::test]
+async fn previews_show_no_pictures_of_links_where_answers_do_not() {
+    let bench = Bench::start(json!({"linkPreview": false})).await.ready().await;
+    for text in ["https://example.org", "https://example.org grows"] {
+        bench.progress("r1", 555, draft(text));
+        bench.until("it is shown", |bench| bench.fake.shown_texts(555) == [text]).await;
+    }
+    bench.answer("r1", 555, "https://example.org is it").await;
+    bench.delivered_as("r1", "sent").await;
+    let calls = bench.fake.calls().into_iter();
+    let texts = calls.filter(|call| ["sendMessage", "editMessageText"].contains(&call.method.as_str()));
+    assert!(texts.clone().count() >= 3);
+    for call in texts {
+        assert!(call.params["link_preview_options"].to_string().contains("is_disabled"), "{call:?}");
+    }
 }
 
 #[actix::test]

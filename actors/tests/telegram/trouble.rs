@@ -199,3 +199,32 @@ async fn a_delivery_that_could_not_be_recorded_is_recorded_later_and_not_repeate
     bench.delivered_as("r2", "sent").await;
     assert_eq!(bench.fake.shown_texts(555), ["once", "next"]);
 }
+
+#[actix::test]
+async fn a_token_file_may_come_later_than_the_gateway() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    let settings = json!({"botToken": null, "tokenFile": path, "dmPolicy": "open", "allowFrom": ["*"]});
+    let bench = Bench::start(settings).await;
+    bench.until("the missing file shows", |bench| bench.status().last_error.is_some()).await;
+    assert!(bench.status().last_error.unwrap().contains("tokenFile"));
+    std::fs::write(&path, bench.fake.token()).unwrap();
+    bench.until("it polls", |bench| bench.status().connected).await;
+}
+
+#[actix::test]
+async fn a_poll_limit_of_no_time_at_all_is_still_a_pause() {
+    let bench = Bench::start(open()).await.ready().await;
+    bench.fake.fail_times("getUpdates", Fault::Flood { retry_after: 0 }, 2);
+    bench
+        .until("it was refused twice and polls again", |bench| {
+            let calls = bench.fake.calls_of("getUpdates");
+            calls.iter().filter(|call| call.status == Some(429)).count() == 2
+                && calls.last().is_some_and(|call| call.status == Some(200))
+        })
+        .await;
+    let calls = bench.fake.calls_of("getUpdates");
+    let first = calls.iter().position(|call| call.status == Some(429)).unwrap();
+    let pauses = pauses(&calls[first..first + 3]);
+    assert!(pauses.iter().all(|pause| *pause >= Duration::from_secs(1)), "{pauses:?}");
+}

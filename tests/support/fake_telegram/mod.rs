@@ -176,7 +176,7 @@ impl FakeTelegram {
 
     // --- what goes wrong
 
-    /// The next call of `method` ("*" for any) fails so; several add up.
+    /// The next call of `method` ("*" for any, "file" for a download) fails so; several add up.
     pub fn fail(&self, method: &str, fault: Fault) {
         self.lock().faults.push((method.to_owned(), fault, 1));
     }

@@ -50,6 +50,11 @@ pub(crate) fn start(shared: Arc<Shared>, port: u16) -> (u16, ServerHandle) {
 async fn serve(request: HttpRequest, body: web::Bytes, shared: web::Data<Shared>) -> HttpResponse {
     let path = request.path().to_owned();
     if let Some(rest) = path.strip_prefix("/file/bot") {
+        match shared.lock().take_fault("file") {
+            Some(Fault::Page { code }) => return page(code),
+            Some(Fault::DropBefore) => return cut(&request),
+            _ => {}
+        }
         return download(&shared, rest);
     }
     let Some((token, method)) = path.strip_prefix("/bot").and_then(|rest| rest.split_once('/')) else {
@@ -105,10 +110,7 @@ async fn respond(
             refusal.parameters = Some(json!({"retry_after": retry_after}));
             return Some(answer(Err(refusal)));
         }
-        Some(Fault::Page { code }) => {
-            let status = StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY);
-            return Some(HttpResponse::build(status).content_type("text/html").body("<html>no</html>"));
-        }
+        Some(Fault::Page { code }) => return Some(page(code)),
         Some(Fault::DropBefore) => return None,
         Some(Fault::Hang) => {
             hang(shared).await;
@@ -209,6 +211,11 @@ async fn hang(shared: &Shared) {
     while shared.lock().generation == generation {
         actix_web::rt::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+fn page(code: u16) -> HttpResponse {
+    let status = StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY);
+    HttpResponse::build(status).content_type("text/html").body("<html>no</html>")
 }
 
 fn cut(request: &HttpRequest) -> HttpResponse {

@@ -34,6 +34,15 @@ impl Intake<'_> {
         blocks
     }
 
+    /// The blocks of a message whose files nobody waits for.
+    pub(in crate::agent) fn left_out(inbound: &Inbound) -> Vec<Block> {
+        let words = (!inbound.text.is_empty()).then(|| Block::text(&inbound.text));
+        let files = inbound.attachments.iter().map(|attachment| {
+            Block::text(format!("[{}; not fetched: the run was stopped]", label(attachment, attachment.size)))
+        });
+        words.into_iter().chain(files).collect()
+    }
+
     async fn take(&self, inbound: &Inbound, attachment: &Attachment) -> Vec<Block> {
         let told =
             |what: String| vec![Block::text(format!("[{}; {what}]", label(attachment, attachment.size)))];

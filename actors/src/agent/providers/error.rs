@@ -27,6 +27,8 @@ pub enum ModelErrorKind {
     Broken,
     /// The answer was no answer of this API.
     Protocol,
+    /// There is something else at the address.
+    NotAnApi,
 }
 
 impl ModelErrorKind {
@@ -69,6 +71,10 @@ impl ModelError {
     /// Sorts an HTTP refusal by its status and by what the body says.
     pub fn from_status(status: u16, body: &str, retry_after: Option<Duration>) -> Self {
         let detail = message_in(body);
+        // Every model API says in JSON what it doesn't know.
+        if matches!(status, 404 | 405) && serde_json::from_str::<serde_json::Value>(body).is_err() {
+            return Self { status: Some(status), ..Self::new(ModelErrorKind::NotAnApi, detail) };
+        }
         let kind = classify(status, &format!("{body} {detail}").to_ascii_lowercase());
         Self { status: Some(status), retry_after, ..Self::new(kind, detail) }
     }
@@ -121,6 +127,10 @@ impl ModelError {
             ModelErrorKind::Broken => {
                 format!("The connection to the model `{provider}/{model}` broke in the middle of its answer.")
             }
+            ModelErrorKind::NotAnApi => format!(
+                "The address of the model provider `{provider}` is no model API: what answers there is something else{}. Check `models.providers.{provider}.baseUrl`.",
+                self.status_note()
+            ),
             ModelErrorKind::Protocol => {
                 format!(
                     "The model provider `{provider}` answered in a way that could not be read: {}",
@@ -217,6 +227,8 @@ mod tests {
             ModelErrorKind::ContextOverflow
         );
         assert_eq!(kind(400, "bad"), ModelErrorKind::BadRequest);
+        assert_eq!(kind(404, "<html>not here</html>"), ModelErrorKind::NotAnApi);
+        assert_eq!(kind(502, "<html>not now</html>"), ModelErrorKind::Server);
     }
 
     #[test]

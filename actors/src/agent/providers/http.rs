@@ -124,6 +124,10 @@ async fn read_events(
             Ok(Ok(Some(chunk))) => chunk,
         };
         wait = patience.idle;
+        // No event and no JSON begins so.
+        if received == 0 && chunk.trim_ascii_start().starts_with(b"<") {
+            return Err(ModelError::new(ModelErrorKind::NotAnApi, "a web page came back"));
+        }
         received += chunk.len();
         if received > MAX_STREAM_BYTES {
             return Err(ModelError::new(ModelErrorKind::Protocol, "the answer is larger than any model's"));

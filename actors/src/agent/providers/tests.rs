@@ -192,6 +192,26 @@ async fn a_server_that_refuses_a_field_gets_the_request_without_it() {
 }
 
 #[actix::test]
+async fn a_web_page_is_told_for_what_it_is() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    actix::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        socket.read_buf(&mut Vec::with_capacity(1 << 16)).await.unwrap();
+        let page = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\n\r\n\n<!doctype html><html></html>";
+        socket.write_all(page.as_bytes()).await.unwrap();
+    });
+    let fake = FakeModels::start();
+    let mut candidates = candidates(&fake, &["o/m"]);
+    candidates[0].account.base_url = format!("http://{address}").parse().unwrap();
+    let failure =
+        complete(&candidates, &request(vec![user("x")]), FAST, &mut Seen::default()).await.unwrap_err();
+    assert_eq!(failure.errors[0].kind, ModelErrorKind::NotAnApi);
+    assert!(failure.sentence().contains("models.providers.o.baseUrl"), "{}", failure.sentence());
+}
+
+#[actix::test]
 async fn nobody_listening_is_a_network_error() {
     let fake = FakeModels::start();
     let mut candidates = candidates(&fake, &["a/m"]);

@@ -1,15 +1,12 @@
 //! The end of a run: transcript, outbox, session and ingress in one transaction, then the news of it.
 
-use super::{Ended, Run, own_words};
+use super::{Ended, LOOK_BACK, Run, own_words};
 use crate::agent::media::StoredMedia;
 use crate::agent::providers::model::{AssistantMessage, Block, ChatMessage, StopReason, Usage, text_of};
 use crate::clock::now_ms;
 use crate::inbound::{OutboundMedia, OutboundMessage, RunOutcome};
 use crate::store::{NewMessage, NewOutbound, RunEnd, SessionUpdate, StoreError, TranscriptRow};
 use serde_json::json;
-
-/// Rows of a session that may belong to one run.
-const LOOK_BACK: usize = 400;
 
 impl Run<'_> {
     /// Stores how the run ended and tells everyone.
@@ -125,7 +122,8 @@ impl Run<'_> {
         };
         let sent: Vec<&str> = listed("sentHere").filter_map(|path| path.as_str()).collect();
         let returned = listed("media").filter_map(StoredMedia::from_json);
-        returned.filter(|file| !sent.contains(&file.path.as_str())).collect()
+        let returned = returned.filter(|file| !sent.contains(&file.path.as_str()));
+        returned.chain(self.files.iter().cloned()).collect()
     }
 
     async fn outbox(&self, ended: &Ended, text: &str, stored: &[StoredMedia]) -> Vec<NewOutbound> {

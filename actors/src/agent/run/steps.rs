@@ -45,7 +45,8 @@ impl Run<'_> {
         let system = system_prompt(settings, &self.session.agent_id, &self.inbound, &names).await;
         let patience = self.inbound.timeout_ms.map(Duration::from_millis);
         let mut left = patience.unwrap_or_else(|| self.settings.agents.defaults.timeout());
-        for _ in 0..MAX_TURNS {
+        let mut turns = 0;
+        loop {
             let mut rows = self.rows().await?;
             let next = self.next(&rows);
             let begun = || rows.iter().any(|row| self.is_own(row) && row.role == "assistant");
@@ -55,7 +56,14 @@ impl Run<'_> {
             match next {
                 Next::Done(answer) => return Ok(Ended::Answered(answer)),
                 Next::Call(pending) => self.call_tools(pending).await?,
+                Next::Ask if turns == MAX_TURNS => {
+                    let sentence = format!(
+                        "The model called tools {MAX_TURNS} times without coming to an answer, so the run was ended."
+                    );
+                    return Ok(Ended::Failed(sentence, "too many turns".to_owned()));
+                }
                 Next::Ask => {
+                    turns += 1;
                     let started = Instant::now();
                     let asked = self.ask(&candidates, &system, &tools, rows);
                     let Ok(outcome) = tokio::time::timeout(left, asked).await else {
@@ -72,10 +80,6 @@ impl Run<'_> {
                 }
             }
         }
-        let sentence = format!(
-            "The model called tools {MAX_TURNS} times without coming to an answer, so the run was ended."
-        );
-        Ok(Ended::Failed(sentence, "too many turns".to_owned()))
     }
 
     async fn rows(&self) -> Result<Vec<TranscriptRow>, StoreError> {

@@ -96,3 +96,28 @@ async fn a_flood_is_bounded_and_everyone_is_answered() {
     }
     assert!(world.gateway.store.pending_ingress().await.unwrap().is_empty());
 }
+
+#[actix::test]
+async fn a_message_that_is_interrupted_before_it_began_is_not_forgotten() {
+    let world = World::with(json!({"messages": {"queue": {"byChannel": {"telegram": "interrupt"}}}}));
+    let (mut first, second) = (message("look at the first"), message("and at the second"));
+    let picture = crate::inbound::AttachmentSource::Channel { file_id: "p".into() };
+    first.attachments = vec![crate::inbound::Attachment {
+        kind: crate::inbound::MediaKind::Image,
+        mime: "image/jpeg".into(),
+        file_name: None,
+        size: None,
+        source: picture,
+    }];
+    let run_ids = [first.run_id.clone(), second.run_id.clone()];
+    let arrivals = [first, second].map(|inbound| Arrival::Message(Box::new(inbound)));
+    for accepted in world.gateway.store.accept(arrivals.to_vec(), None).await.unwrap() {
+        let Accepted::New(row) = accepted else { panic!("two new messages") };
+        world.agent.do_send(Arrived(*row));
+    }
+    assert_eq!(world.end(&run_ids[0]).await, RunStatus::Aborted);
+    assert!(matches!(world.end(&run_ids[1]).await, RunStatus::Ok { .. }));
+    assert_eq!(world.roles().await, ["user", "user", "assistant"]);
+    let asked = world.models.last().body.to_string();
+    assert!(asked.contains("look at the first") && asked.contains("data:image/jpeg"), "{asked}");
+}

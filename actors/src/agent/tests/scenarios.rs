@@ -303,3 +303,54 @@ async fn a_run_has_its_time() {
         matches!(world.end(&run_id).await, RunStatus::Error { message } if message.contains("longer than allowed"))
     );
 }
+
+#[actix::test]
+async fn in_a_shared_conversation_only_owners_end_what_others_are_at() {
+    let guest = |text: &str| {
+        let mut inbound = message(text);
+        inbound.sender.owner = false;
+        inbound
+    };
+    let world = World::with(json!({"commands": {"ownerAllowFrom": ["telegram:1"]}}));
+    world.models.then(Answer::silent());
+    let run_id = world.say("think about it").await;
+    world.until("the model is asked", |world| world.models.requests().len() == 1).await;
+    for command in ["/stop", "/new", "/reset", "/compact"] {
+        let refused = world.accept(guest(command)).await;
+        let refused = world.end(&refused).await;
+        assert!(
+            matches!(&refused, RunStatus::Ok { text, .. } if text.contains("only an owner")),
+            "{refused:?}"
+        );
+    }
+    world.answer("/stop").await;
+    assert_eq!(world.end(&run_id).await, RunStatus::Aborted);
+
+    let world = World::new();
+    let run_id = world.accept(guest("/new")).await;
+    let fresh = world.end(&run_id).await;
+    assert!(matches!(&fresh, RunStatus::Ok { text, .. } if text.contains("fresh")), "{fresh:?}");
+}
+
+#[actix::test]
+async fn a_model_that_calls_tools_for_ever_is_stopped_after_as_many_turns_as_it_is_told() {
+    let world = World::new();
+    for n in 0..70 {
+        world.models.then(Answer::call(&format!("c{n}"), "nodes", json!({"action": "status"})));
+    }
+    let ended = world.ask("go").await;
+    assert!(matches!(&ended, RunStatus::Error { message } if message.contains("60 times")), "{ended:?}");
+    assert_eq!(world.models.requests().len(), 60);
+}
+
+#[actix::test]
+async fn a_picture_that_a_command_brings_goes_to_the_chat_as_one() {
+    let world = World::new();
+    world
+        .nodes
+        .answer("camera.snap", json!({"format": "jpg", "base64": "/9j/4AECAw==", "width": 2, "height": 2}));
+    let text = world.answer("/invoke pi camera.snap").await;
+    assert!(text.contains("[7 bytes]") && !text.contains("/9j/"), "{text}");
+    let outbox = world.outbox().await;
+    assert_eq!((outbox.len(), outbox[0].media.len(), outbox[0].media[0].mime.as_str()), (1, 1, "image/jpeg"));
+}

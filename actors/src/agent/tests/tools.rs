@@ -43,6 +43,45 @@ async fn a_call_that_was_under_way_at_a_crash_keeps_its_key() {
 }
 
 #[actix::test]
+async fn a_command_that_ended_before_a_crash_is_not_prepared_again() {
+    let world = World::new();
+    let call = || Answer::call("call_1", "exec", json!({"command": "uname -a"}));
+    for (end, expected) in [
+        (Ok(json!({"exitCode": 0, "success": true, "stdout": "Linux pi"})), "Linux pi"),
+        (
+            Err(NodeFailure { message: "nobody knows how it ended".into(), may_have_run: true }),
+            "nobody knows how it ended",
+        ),
+    ] {
+        let inbound = message("go");
+        world.nodes.recalled.borrow_mut().insert(format!("{}:call_1:system.run", inbound.run_id), end);
+        world.models.then(call()).then(Answer::text("done"));
+        let run_id = world.accept(inbound).await;
+        assert!(matches!(world.end(&run_id).await, RunStatus::Ok { .. }));
+        assert!(world.models.last().body.to_string().contains(expected));
+    }
+    assert!(world.nodes.commands().is_empty());
+}
+
+#[actix::test]
+async fn in_a_group_the_question_names_the_bot_that_has_to_hear_the_answer() {
+    let world = World::new();
+    let mut status = crate::channels::ChannelStatus::new("default");
+    status.name = Some("my_bot".into());
+    world.gateway.channels.set("telegram", "default", crate::channels::ChannelHandle::new(status));
+    world.nodes.runs("uname -a", "never", "always");
+    let mut inbound = message(RUN);
+    inbound.session_key = "agent:main:telegram:group:-5".into();
+    inbound.route.as_mut().unwrap().kind = ChatKind::Group;
+    world.accept(inbound).await;
+    world.until("somebody is asked", |world| !world.gateway.approvals.list().is_empty()).await;
+    let id = world.gateway.approvals.list()[0]["id"].as_str().unwrap().to_owned();
+    world.until("the chat is told", |world| *world.channels.flushed.borrow() > 0).await;
+    let told = world.outbox().await;
+    assert!(told[0].text.as_ref().unwrap().contains(&format!("/approve@my_bot {id}")), "{told:?}");
+}
+
+#[actix::test]
 async fn ids_that_repeat_from_turn_to_turn_never_share_a_key() {
     let world = World::new();
     world.nodes.answer("system.which", json!({"bins": {}}));
@@ -140,7 +179,11 @@ async fn a_stopped_run_takes_its_question_back() {
 #[actix::test]
 async fn the_message_tool_goes_through_the_outbox() {
     let world = World::new();
-    world.answer("CALL message {\"message\":\"ping\",\"to\":777}").await;
+    world.answer("CALL message {\"message\":\"ping\",\"to\":777,\"threadId\":42}").await;
+    let read = world.gateway.store.read(|db| {
+        Ok(db.query_row("SELECT thread FROM outbox WHERE chat = '777'", [], |row| row.get::<_, String>(0))?)
+    });
+    assert_eq!(read.await.unwrap(), "42");
     let outbox = world.outbox().await;
     assert_eq!(outbox.iter().filter_map(|m| m.text.as_deref()).next(), Some("ping"));
     assert_eq!(outbox.len(), 2);

@@ -5,7 +5,7 @@ use super::{Arguments, Outcome, ToolError, ToolOutcome, Toolbox, required, text}
 use crate::agent::approvals::{Asker, Decision, EXPIRES_AFTER, Question, Verdict, Waiting};
 use crate::agent::doors::NodeFailure;
 use crate::clock::now_ms;
-use crate::inbound::OutboundMessage;
+use crate::inbound::{ChatKind, OutboundMessage};
 use crate::settings::tools::{ExecAsk, ExecHost, ExecSecurity};
 use crate::store::{NewOutbound, enqueue};
 use serde_json::{Value, json};
@@ -15,6 +15,8 @@ const PREPARE_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_TIMEOUT: u64 = 1800;
 /// Seconds of the longest command, also of one without a limit.
 const LONGEST: f64 = 24.0 * 3600.0;
+/// The end of the key of a command that was approved: it is another call than the one that was refused before.
+const APPROVED: &str = ":approved";
 /// What the call may take beyond the command itself.
 const SLACK: Duration = Duration::from_secs(5);
 
@@ -91,6 +93,9 @@ fn wanted(
 }
 
 async fn execute(tools: &Toolbox<'_>, wanted: Wanted) -> Outcome {
+    if let Some(outcome) = ran_before(tools, wanted.node.as_deref()).await? {
+        return outcome;
+    }
     let node = tools.pick_node(wanted.node.as_deref(), "system.run").await?;
     let prepared = prepare(tools, &node, &wanted).await?;
     if prepared.security == "deny" {
@@ -109,6 +114,21 @@ async fn execute(tools: &Toolbox<'_>, wanted: Wanted) -> Outcome {
         }
         other => other,
     }
+}
+
+/// How the command ended, if it was sent before a restart. One that was refused for want of approval has yet to run.
+async fn ran_before(tools: &Toolbox<'_>, node: Option<&str>) -> Result<Option<Outcome>, ToolError> {
+    let key = tools.key("system.run");
+    for key in [format!("{key}{APPROVED}"), key] {
+        match tools.recall(node, "system.run", &key).await? {
+            Some((_, Err(ToolError::Node(failure)))) if wants_approval(&failure) => {}
+            Some((node_id, outcome)) => {
+                return Ok(Some(outcome.map(|answer| report(&node_id, &answer.payload, None))));
+            }
+            None => {}
+        }
+    }
+    Ok(None)
 }
 
 fn wants_approval(failure: &NodeFailure) -> bool {
@@ -204,8 +224,12 @@ async fn tell_the_chat(tools: &Toolbox<'_>, prepared: &Prepared, waiting: &Waiti
     let Some(route) = tools.inbound.route.clone().filter(|_| tools.inbound.sender.owner) else { return };
     let Waiting { id, command, .. } = waiting;
     let always = if prepared.may_allow_always { ", `always`" } else { "" };
+    let account = tools.gateway.channels.get(&route.channel, &route.account);
+    // In a group a bot may see only what names it.
+    let bot = account.and_then(|account| account.status().name).filter(|_| route.kind != ChatKind::Direct);
+    let bot = bot.map(|name| format!("@{name}")).unwrap_or_default();
     let text = format!(
-        "Approval needed to run this on a node:\n```\n{}\n```\nAnswer with `/approve {id}` and `once`{always} or `deny`.",
+        "Approval needed to run this on a node:\n```\n{}\n```\nAnswer with `/approve{bot} {id}` and `once`{always} or `deny`.",
         command.replace("```", "'''")
     );
     let (channel, account) = (route.channel.clone(), route.account.clone());
@@ -250,14 +274,14 @@ async fn launch(
     let timeout = Duration::from_millis(wanted.timeout_ms) + SLACK;
     let mut call = tools.node_call(&prepared.node_id, "system.run", params, timeout);
     if approved {
-        call.key.push_str(":approved");
+        call.key.push_str(APPROVED);
     }
     let started = now_ms();
     let answer = tools.invoke(call).await?;
-    Ok(report(&answer.node_id, &answer.payload, now_ms() - started))
+    Ok(report(&answer.node_id, &answer.payload, Some(now_ms() - started)))
 }
 
-fn report(node_id: &str, payload: &Value, duration_ms: i64) -> ToolOutcome {
+fn report(node_id: &str, payload: &Value, duration_ms: Option<i64>) -> ToolOutcome {
     let part = |name: &str| payload[name].as_str().unwrap_or_default();
     let (stdout, stderr) = (part("stdout"), part("stderr"));
     let mut output = stdout.to_owned();
@@ -301,19 +325,20 @@ mod tests {
     #[test]
     fn output_and_failure_are_told_together() {
         let outcome =
-            report("n", &json!({"exitCode": 2, "success": false, "stdout": "a", "stderr": "b\n"}), 5);
+            report("n", &json!({"exitCode": 2, "success": false, "stdout": "a", "stderr": "b\n"}), Some(5));
         assert!(outcome.is_error);
         assert_eq!(text_of(&outcome.content), "a\nb\n\n\n(exit code 2)");
         let fine = report(
             "n",
             &json!({"exitCode": 0, "timedOut": false, "success": true, "stdout": "ok\n", "stderr": ""}),
-            5,
+            Some(5),
         );
         assert_eq!(
             (text_of(&fine.content).as_str(), fine.details["status"].as_str()),
             ("ok\n", Some("completed"))
         );
-        let late = report("n", &json!({"exitCode": null, "timedOut": true, "stdout": "", "stderr": ""}), 5);
+        let late =
+            report("n", &json!({"exitCode": null, "timedOut": true, "stdout": "", "stderr": ""}), Some(5));
         assert!(text_of(&late.content).contains("ran out of time"));
     }
 

@@ -100,7 +100,7 @@ fn route(tools: &Toolbox<'_>, arguments: &Arguments) -> Result<Route, ToolError>
     let channel = channel
         .ok_or_else(|| ToolError::new("`channel` and `to` are required here: this chat is no channel"))?;
     let same_channel = here.filter(|route| route.channel == channel);
-    let Some(chat) = chat_of(arguments).or_else(|| same_channel.map(|route| route.chat.clone())) else {
+    let Some(chat) = id_of(arguments, "to").or_else(|| same_channel.map(|route| route.chat.clone())) else {
         return Err(ToolError::new("`to` is required: a chat id"));
     };
     let chat = chat.strip_prefix(&format!("{channel}:")).map(str::to_owned).unwrap_or(chat);
@@ -111,7 +111,7 @@ fn route(tools: &Toolbox<'_>, arguments: &Arguments) -> Result<Route, ToolError>
         let telegram = tools.settings.channels.telegram.as_ref();
         telegram.map_or_else(|| "default".to_owned(), |telegram| telegram.default_account())
     });
-    let thread = text(arguments, "threadId").map(str::to_owned);
+    let thread = id_of(arguments, "threadId");
     Ok(Route {
         channel: channel.to_owned(),
         account,
@@ -124,11 +124,11 @@ fn route(tools: &Toolbox<'_>, arguments: &Arguments) -> Result<Route, ToolError>
     })
 }
 
-/// Models write chat ids as numbers, too.
-fn chat_of(arguments: &Arguments) -> Option<String> {
-    match arguments.get("to")? {
-        Value::String(chat) if !chat.trim().is_empty() => Some(chat.trim().to_owned()),
-        Value::Number(chat) => Some(chat.to_string()),
+/// Models write ids as numbers, too.
+fn id_of(arguments: &Arguments, name: &str) -> Option<String> {
+    match arguments.get(name)? {
+        Value::String(id) if !id.trim().is_empty() => Some(id.trim().to_owned()),
+        Value::Number(id) => Some(id.to_string()),
         _ => None,
     }
 }

@@ -5,9 +5,11 @@ mod message;
 mod nodes;
 mod schema;
 
-pub(super) use nodes::line as node_line;
+pub(super) use nodes::{line as node_line, store_files};
 
-use super::doors::{ChannelDoor, NodeAnswer, NodeCall, NodeDoor, NodeFailure};
+use super::doors::{
+    ChannelDoor, LOOK_AGAIN, NodeAnswer, NodeCall, NodeDoor, NodeFailure, Sent, nodes_may_come_back,
+};
 use super::media::{MediaStore, StoredMedia};
 use super::providers::model::{Block, ToolSpec};
 use crate::gateway::Gateway;
@@ -127,10 +129,40 @@ impl Toolbox<'_> {
             command: command.to_owned(),
             params,
             timeout,
-            key: format!("{}:{}:{command}", self.inbound.run_id, self.call_id),
+            key: self.key(command),
             session_key: self.inbound.session_key.clone(),
             run_id: self.inbound.run_id.clone(),
         }
+    }
+
+    /// The key of this call's `command`: stable over a restart.
+    fn key(&self, command: &str) -> String {
+        format!("{}:{}:{command}", self.inbound.run_id, self.call_id)
+    }
+
+    /// What is known of this very call, if the run made it before a restart: on the named node, or on any.
+    async fn recall(
+        &self,
+        named: Option<&str>,
+        command: &str,
+        key: &str,
+    ) -> Result<Option<(String, Result<NodeAnswer, ToolError>)>, ToolError> {
+        for node in self.nodes.list().await? {
+            let Some(node_id) = node["nodeId"].as_str() else { continue };
+            if named.is_some_and(|named| !is_called(&node, named)) {
+                continue;
+            }
+            let sent = Sent {
+                node_id: node_id.to_owned(),
+                command: command.to_owned(),
+                key: key.to_owned(),
+                run_id: self.inbound.run_id.clone(),
+            };
+            if let Some(outcome) = self.nodes.recall(sent).await {
+                return Ok(Some((node_id.to_owned(), outcome.map_err(ToolError::from))));
+            }
+        }
+        Ok(None)
     }
 
     /// A file that a person sent or a node returned, and its size.
@@ -148,21 +180,30 @@ impl Toolbox<'_> {
         if let Some(named) = named {
             return Ok(named.to_owned());
         }
-        let nodes = self.nodes.list().await?;
-        let able: Vec<&Value> = nodes
-            .iter()
-            .filter(|node| node["connected"] == true)
-            .filter(|node| {
-                node["commands"].as_array().is_some_and(|all| all.iter().any(|one| one == command))
-            })
-            .collect();
+        // What was sent before a restart has its answer where it went.
+        if let Some((node_id, _)) = self.recall(None, command, &self.key(command)).await? {
+            return Ok(node_id);
+        }
+        let able = loop {
+            let (able, away): (Vec<Value>, Vec<Value>) = self
+                .nodes
+                .list()
+                .await?
+                .into_iter()
+                .filter(|node| offers(node, command))
+                .partition(is_connected);
+            if away.is_empty() || !able.is_empty() || !nodes_may_come_back(self.gateway) {
+                break able;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        };
         match able.as_slice() {
             [only] => Ok(only["nodeId"].as_str().unwrap_or_default().to_owned()),
             [] => Err(ToolError::new(format!(
                 "no connected node offers `{command}`; use nodes with action status to look"
             ))),
             several => {
-                let names: Vec<String> = several.iter().map(|node| node_name(node)).collect();
+                let names: Vec<String> = several.iter().map(node_name).collect();
                 Err(ToolError::new(format!(
                     "several nodes offer `{command}`; name one: {}",
                     names.join(", ")
@@ -174,6 +215,20 @@ impl Toolbox<'_> {
 
 fn node_name(node: &Value) -> String {
     node["displayName"].as_str().or(node["nodeId"].as_str()).unwrap_or_default().to_owned()
+}
+
+fn offers(node: &Value, command: &str) -> bool {
+    node["commands"].as_array().is_some_and(|all| all.iter().any(|one| one == command))
+}
+
+fn is_connected(node: &Value) -> bool {
+    node["connected"] == true
+}
+
+fn is_called(node: &Value, wanted: &str) -> bool {
+    let wanted = wanted.to_lowercase();
+    let id = node["nodeId"].as_str().unwrap_or_default();
+    (wanted.len() >= 4 && id.starts_with(&wanted)) || id == wanted || node_name(node).to_lowercase() == wanted
 }
 
 /// A text argument that says something.

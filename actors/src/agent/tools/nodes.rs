@@ -2,9 +2,11 @@
 
 mod requests;
 
-use super::{Arguments, Outcome, ToolError, ToolOutcome, Toolbox, exec, node_name, required, text};
+use super::{
+    Arguments, Outcome, ToolError, ToolOutcome, Toolbox, exec, is_called, node_name, required, text,
+};
 use crate::agent::clock::span;
-use crate::agent::media::{StoredMedia, picture_mime};
+use crate::agent::media::{MediaStore, StoredMedia, picture_mime};
 use crate::agent::providers::model::Block;
 use crate::clock::now_ms;
 use crate::inbound::MediaKind;
@@ -136,27 +138,33 @@ fn patience(arguments: &Arguments, params: &Value) -> Duration {
 
 /// Pictures and clips leave the payload as files; the rest is shown as JSON.
 async fn present(tools: &Toolbox<'_>, command: &str, mut payload: Value) -> Outcome {
-    let mut files = Vec::new();
-    take_media(&mut payload, &mut files);
-    let (mut blocks, mut media) = (Vec::new(), Vec::new());
-    for File { bytes, format, name } in files {
-        let (mime, kind) = kind_of(&bytes, &format, name.as_deref());
-        match tools.media.save(&bytes, mime, kind, name.as_deref()).await {
-            Ok(stored) => {
-                blocks.extend(tools.media.shown(&stored, &bytes));
-                media.push(stored);
-            }
-            Err(error) => {
-                return Err(ToolError::new(format!("a file from `{command}` could not be stored: {error}")));
-            }
-        }
-    }
+    let files = store_files(tools.media, command, &mut payload).await.map_err(ToolError::new)?;
+    let (media, blocks): (Vec<StoredMedia>, Vec<Option<Block>>) = files.into_iter().unzip();
     let mut outcome = ToolOutcome::json(&payload).with_media(&media);
     if let Some(note) = delivery_note(tools, &media) {
         outcome.content.push(Block::text(note));
     }
-    outcome.content.extend(blocks);
+    outcome.content.extend(blocks.into_iter().flatten());
     Ok(outcome)
+}
+
+/// Takes the files out of a node's answer and stores them, each with how a model is shown it.
+pub(in crate::agent) async fn store_files(
+    store: &MediaStore,
+    command: &str,
+    payload: &mut Value,
+) -> Result<Vec<(StoredMedia, Option<Block>)>, String> {
+    let mut files = Vec::new();
+    take_media(payload, &mut files);
+    let mut stored = Vec::new();
+    for File { bytes, format, name } in files {
+        let (mime, kind) = kind_of(&bytes, &format, name.as_deref());
+        let saved = store.save(&bytes, mime, kind, name.as_deref()).await;
+        let saved = saved.map_err(|error| format!("a file from `{command}` could not be stored: {error}"))?;
+        let shown = store.shown(&saved, &bytes).ok();
+        stored.push((saved, shown));
+    }
+    Ok(stored)
 }
 
 fn delivery_note(tools: &Toolbox<'_>, media: &[StoredMedia]) -> Option<String> {
@@ -260,12 +268,6 @@ async fn describe(tools: &Toolbox<'_>, arguments: &Arguments) -> Outcome {
         Some(node) => Ok(ToolOutcome::json(node)),
         None => Err(ToolError::new(format!("no node is called `{wanted}`"))),
     }
-}
-
-fn is_called(node: &Value, wanted: &str) -> bool {
-    let wanted = wanted.to_lowercase();
-    let id = node["nodeId"].as_str().unwrap_or_default();
-    (wanted.len() >= 4 && id.starts_with(&wanted)) || id == wanted || node_name(node).to_lowercase() == wanted
 }
 
 async fn pending(tools: &Toolbox<'_>) -> Outcome {

@@ -99,6 +99,8 @@ mod tests {
         assert!(!says("hello"));
         assert!(!says("hello @the_bot_2 and x@the_bot"));
         assert!(!says("/status@other_bot @the_bot"));
+        assert!(says("/approve 1234 once") && says("/stop"), "the gateway's own commands need no name");
+        assert!(!says("/dance") && !house.answers(&from(6, GROUP, "/stop")));
         let mut reply = from(5, GROUP, "and then?");
         reply.reply = Some(Reply { from: Some(9), author: None, text: Some("x".into()) });
         assert!(house.answers(&reply));

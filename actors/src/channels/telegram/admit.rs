@@ -4,6 +4,7 @@ use super::addressed::Addressed;
 use super::house::House;
 use super::incoming::ChatMessage;
 use super::sender::{allows, is};
+use crate::commands::Command;
 use crate::inbound::Inbound;
 use crate::settings::telegram::{DmPolicy, GroupPolicy, GroupSettings};
 
@@ -62,12 +63,19 @@ impl House<'_> {
         }
         match self.addressed(message) {
             Addressed::ToAnother => Err(Verdict::Ignore("meant for another bot")),
-            Addressed::No if group.require_mention => Err(Verdict::Ignore("the bot was not addressed")),
+            Addressed::No if group.require_mention && !self.is_command(&message.text) => {
+                Err(Verdict::Ignore("the bot was not addressed"))
+            }
             _ if message.text.trim().is_empty() && message.files.is_empty() => {
                 Err(Verdict::Ignore("nothing that can be answered"))
             }
             _ => Ok(()),
         }
+    }
+
+    /// A command that is the gateway's own speaks to it without a name.
+    fn is_command(&self, text: &str) -> bool {
+        self.commands && Command::parse(text, &[]).is_some()
     }
 
     /// The settings of a message's group and topic: the nearest level that says something counts.
@@ -155,6 +163,7 @@ pub(super) mod tests {
                 mention_patterns: &self.patterns,
                 dm_scope: DmScope::Main,
                 group_scope: GroupScope::PerGroup,
+                commands: true,
                 former_chat: None,
             }
         }

@@ -18,6 +18,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(10);
 /// The longest that one answer can silence us: a proxy's nonsense must not do it for ever.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+const SHORTEST_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// A page of 100 updates with long texts stays far below this.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
@@ -64,10 +65,11 @@ impl ApiError {
         }
     }
 
+    /// How long Telegram wants to be left alone. Never not at all, whatever it says.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused { code: 429, retry_after, .. } => {
-                Some(retry_after.unwrap_or(Duration::from_secs(5)))
+                Some(retry_after.unwrap_or(Duration::from_secs(5)).max(SHORTEST_RETRY_AFTER))
             }
             _ => None,
         }

@@ -27,6 +27,8 @@ pub(super) struct House<'a> {
     pub(super) mention_patterns: &'a [String],
     pub(super) dm_scope: DmScope,
     pub(super) group_scope: GroupScope,
+    /// Whether commands are read at all: `commands.text`.
+    pub(super) commands: bool,
     /// What this group was called before it moved.
     pub(super) former_chat: Option<i64>,
 }

@@ -1,5 +1,6 @@
 //! What an update says, as far as it concerns us.
 
+use super::roughly;
 use crate::inbound::MediaKind;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -97,7 +98,8 @@ impl From<UpdateType> for Incoming {
             UpdateType::EditedMessage(_) => Self::Other("an edited message is not a new turn"),
             UpdateType::ChannelPost(_) | UpdateType::EditedChannelPost(_) => Self::Other("channel post"),
             UpdateType::BotStatus(_) => Self::Other("the bot's membership changed"),
-            UpdateType::Unknown(_) => Self::Other("unknown kind of update"),
+            UpdateType::Unknown(content) => roughly::read(&content["message"])
+                .map_or(Self::Other("unknown kind of update"), |message| Self::Message(Box::new(message))),
             _ => Self::Other("not a message"),
         }
     }
@@ -377,6 +379,17 @@ mod tests {
         ));
         assert!(matches!(read_json(message(json!({"new_chat_title": "t"}))), Incoming::Other(_)));
     }
+
+    #[test]
+    fn a_message_that_our_types_do_not_know_is_still_read() {
+        let from = json!({"id": "of tomorrow", "is_bot": false});
+        assert!(!matches!(read_json(message(json!({"text": "x", "from": from}))), Incoming::Message(_)));
+        let reply = json!({"message_id": 3, "date": "of tomorrow", "from": {"id": 9, "first_name": "Bot"}, "text": "y"});
+        let odd = chat_message(json!({"text": "hello", "date": "of tomorrow", "reply_to_message": reply}));
+        assert_eq!((odd.text.as_str(), odd.chat, odd.from.id, odd.private), ("hello", 555, 555, true));
+        assert_eq!(odd.reply.and_then(|reply| reply.from), Some(9));
+    }
+
     #[test]
     fn words_with_markup_of_tomorrow_are_still_words() {
         let odd = json!([{"type": "of_tomorrow", "offset": 0, "length": 2}]);

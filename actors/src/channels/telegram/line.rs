@@ -139,6 +139,13 @@ impl Line {
         place
     }
 
+    /// Has Telegram show no picture of the links in a text, if the settings want none.
+    pub(super) fn leave_links(&self, params: &mut Value) {
+        if !self.account().link_preview {
+            params["link_preview_options"] = json!({"is_disabled": true});
+        }
+    }
+
     pub(super) fn channel(&self) -> (&'static str, &str) {
         (TELEGRAM, &self.name)
     }

@@ -2,7 +2,7 @@
 
 use super::api::{ApiError, SentMessage};
 use super::formatted::Formatted;
-use super::line::Line;
+use super::line::{Line, Timing};
 use super::split::{MAX_CAPTION_UNITS, split};
 use crate::channels::{FetchError, FetchMedia, FetchedMedia, extension};
 use crate::inbound::{MediaKind, OutboundMedia};
@@ -14,6 +14,7 @@ use std::time::Duration;
 use tgbot::types::File as RemoteFile;
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
+use tokio::time::sleep;
 use uuid::Uuid;
 
 const MIB: u64 = 1024 * 1024;
@@ -24,37 +25,73 @@ const MAX_PHOTO: u64 = 10 * MIB;
 /// For a large file over a slow line.
 const TRANSFER: Duration = Duration::from_secs(10 * 60);
 
+/// Tries to fetch one file: a person doesn't send it again because a line dropped once.
+const TRIES: u32 = 4;
+/// The longest pause before another try: somebody waits for the answer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
 /// Fetches a file that a person sent into the state folder's `media`.
 pub(super) async fn fetch(line: &Line, wanted: FetchMedia) -> Result<FetchedMedia, FetchError> {
+    let mut tries = 1;
+    loop {
+        let error = match fetch_once(line, &wanted).await {
+            Ok(fetched) => return Ok(fetched),
+            Err(Miss::Api(error))
+                if tries < TRIES && (error.is_network() || error.retry_after().is_some()) =>
+            {
+                error
+            }
+            Err(miss) => return Err(miss.into()),
+        };
+        let usual = Timing::pause(&line.timing.network, tries);
+        let pause = error.retry_after().unwrap_or_default().max(usual).min(LONGEST_PAUSE);
+        tracing::info!(account = line.name, tries, ?pause, %error, "fetching a file again");
+        sleep(pause).await;
+        tries += 1;
+    }
+}
+
+/// Why a try brought no file.
+enum Miss {
+    Api(ApiError),
+    Final(FetchError),
+}
+
+impl From<Miss> for FetchError {
+    fn from(miss: Miss) -> Self {
+        match miss {
+            Miss::Api(error) => Self::Failed(error.to_string()),
+            Miss::Final(error) => error,
+        }
+    }
+}
+
+async fn fetch_once(line: &Line, wanted: &FetchMedia) -> Result<FetchedMedia, Miss> {
     let limit = MAX_DOWNLOAD.min(line.account().media_max_bytes);
-    let too_large = || FetchError::TooLarge { limit_mib: limit / MIB };
-    let failed = |error: ApiError| match error {
+    let too_large = || Miss::Final(FetchError::TooLarge { limit_mib: limit / MIB });
+    let failed = |why: &str| Miss::Final(FetchError::Failed(why.to_owned()));
+    let refused = |error: ApiError| match error {
         error if error.says("file is too big") => too_large(),
-        error => FetchError::Failed(error.to_string()),
+        error => Miss::Api(error),
     };
     let params = json!({"file_id": wanted.file_id});
-    let remote: RemoteFile = line.call("getFile", &params).await.map_err(failed)?;
+    let remote: RemoteFile = line.call("getFile", &params).await.map_err(refused)?;
     if remote.file_size.is_some_and(|size| u64::try_from(size).unwrap_or(u64::MAX) > limit) {
         return Err(too_large());
     }
-    let path = remote.file_path.ok_or_else(|| FetchError::Failed("Telegram names no path".to_owned()))?;
+    let path = remote.file_path.ok_or_else(|| failed("Telegram names no path"))?;
     // A local Bot API server names files on its own disk; ours is not the place to look for them.
     if path.starts_with('/') || path.split('/').any(|part| part == "..") {
-        return Err(FetchError::Failed("the Bot API server keeps its files locally".to_owned()));
+        return Err(failed("the Bot API server keeps its files locally"));
     }
-    let response = line.api.file(&path, TRANSFER).await.map_err(failed)?;
-    let target = line.media_folder().join(format!("in-{}.{}", Uuid::new_v4(), ending(&wanted, &path)));
-    match save(response, &target, limit).await {
-        Ok(Some(size)) => Ok(FetchedMedia { path: target, mime: wanted.mime, size }),
-        Ok(None) => {
-            let _ = tokio::fs::remove_file(&target).await;
-            Err(too_large())
-        }
-        Err(error) => {
-            let _ = tokio::fs::remove_file(&target).await;
-            Err(FetchError::Failed(error))
-        }
+    let response = line.api.file(&path, TRANSFER).await.map_err(refused)?;
+    let target = line.media_folder().join(format!("in-{}.{}", Uuid::new_v4(), ending(wanted, &path)));
+    let saved = save(response, &target, limit).await;
+    if let Ok(Some(size)) = saved {
+        return Ok(FetchedMedia { path: target, mime: wanted.mime.clone(), size });
     }
+    let _ = tokio::fs::remove_file(&target).await;
+    saved.and_then(|_| Err(too_large()))
 }
 
 fn ending(wanted: &FetchMedia, path: &str) -> String {
@@ -65,18 +102,20 @@ fn ending(wanted: &FetchMedia, path: &str) -> String {
 }
 
 /// The size, or `None` when it is more than `limit`.
-async fn save(mut response: reqwest::Response, target: &Path, limit: u64) -> Result<Option<u64>, String> {
-    let text = |error: std::io::Error| format!("it could not be stored: {error}");
-    let mut file = create(target).await.map_err(text)?;
+async fn save(mut response: reqwest::Response, target: &Path, limit: u64) -> Result<Option<u64>, Miss> {
+    let unstored =
+        |error: std::io::Error| Miss::Final(FetchError::Failed(format!("it could not be stored: {error}")));
+    let cut = |error: reqwest::Error| Miss::Api(ApiError::NoAnswer(error.without_url().to_string()));
+    let mut file = create(target).await.map_err(unstored)?;
     let mut size = 0;
-    while let Some(chunk) = response.chunk().await.map_err(|error| error.without_url().to_string())? {
+    while let Some(chunk) = response.chunk().await.map_err(cut)? {
         size += chunk.len() as u64;
         if size > limit {
             return Ok(None);
         }
-        file.write_all(&chunk).await.map_err(text)?;
+        file.write_all(&chunk).await.map_err(unstored)?;
     }
-    file.flush().await.map_err(text)?;
+    file.flush().await.map_err(unstored)?;
     Ok(Some(size))
 }
 

@@ -1,22 +1,10 @@
 //! The command menu that Telegram shows beside the text field.
 
 use super::line::Line;
+use crate::commands::COMMANDS;
 use crate::settings::telegram::CustomCommand;
 use serde_json::{Value, json};
 
-/// Commands that the gateway answers itself, with or without a model.
-const COMMANDS: [(&str, &str); 10] = [
-    ("help", "What the bot can do"),
-    ("status", "How the gateway, its model and its nodes are"),
-    ("nodes", "The nodes and whether they are connected"),
-    ("invoke", "Run a command on a node"),
-    ("new", "Start a new conversation"),
-    ("reset", "Start a new conversation"),
-    ("stop", "Stop what is running"),
-    ("model", "Show or choose the model"),
-    ("compact", "Shorten the conversation so far"),
-    ("whoami", "Your id, and what you may do"),
-];
 /// Telegram's limit.
 const MAX_COMMANDS: usize = 100;
 
@@ -41,7 +29,7 @@ pub(super) async fn publish(line: &Line) {
 
 fn commands(custom: &[CustomCommand]) -> Vec<Value> {
     let mut menu: Vec<(String, String)> =
-        COMMANDS.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+        COMMANDS.iter().map(|known| (known.name.to_owned(), known.description.to_owned())).collect();
     for entry in custom {
         let name = entry.command.trim_start_matches('/').to_ascii_lowercase();
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
@@ -74,7 +62,7 @@ mod tests {
             custom("empty", ""),
         ]);
         let names: Vec<_> = menu.iter().filter_map(|entry| entry["command"].as_str()).collect();
-        assert_eq!(names.len(), COMMANDS.len() + 1);
-        assert_eq!(names.last(), Some(&"backup"));
+        let own: Vec<_> = COMMANDS.iter().map(|known| known.name).collect();
+        assert_eq!(names, [own.as_slice(), &["backup"]].concat());
     }
 }

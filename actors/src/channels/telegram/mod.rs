@@ -25,6 +25,7 @@ mod media;
 mod menu;
 mod poll;
 mod preview;
+mod roughly;
 mod sender;
 pub mod split;
 mod turn;

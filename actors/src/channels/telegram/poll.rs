@@ -189,7 +189,7 @@ impl Poller {
                 (Lifecycle::Conflict, Timing::pause(&timing.conflict, self.failures))
             }
             ApiError::Refused { .. } | ApiError::Server { .. } => {
-                (Lifecycle::Reconnecting, error.retry_after().unwrap_or(network))
+                (Lifecycle::Reconnecting, error.retry_after().unwrap_or_default().max(network))
             }
         }
     }
@@ -326,6 +326,7 @@ fn judge(
         mention_patterns: &settings.messages.group_chat.mention_patterns,
         dm_scope: settings.session.dm_scope,
         group_scope: settings.session.group_scope,
+        commands: settings.commands.text,
         former_chat: former.and_then(|chat| chat.parse().ok()),
     };
     house.judge(message, number)

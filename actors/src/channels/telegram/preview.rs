@@ -186,7 +186,7 @@ async fn type_along(line: &Line, preview: &Preview) {
         match line.call::<bool>("sendChatAction", &action).await {
             Ok(_) => {}
             Err(error) if error.retry_after().is_some() => {
-                pause = error.retry_after().unwrap_or(pause).min(LONGEST_HOLD);
+                pause = error.retry_after().unwrap_or(pause).max(pause).min(LONGEST_HOLD);
             }
             // Not worth more than a try each time, and nothing at all when the chat is closed to the bot.
             Err(error) if error.is_network() => {}
@@ -242,10 +242,11 @@ async fn put(line: &Line, preview: &Preview, usual: Duration) -> Option<Duration
     let outcome = match message.id {
         None => send(line, preview, &html).await.map(|id| message.id = Some(id)),
         Some(id) => {
-            let params = json!({
+            let mut params = json!({
                 "chat_id": super::line::chat_id(&preview.route.chat), "message_id": id,
                 "text": html, "parse_mode": "HTML",
             });
+            line.leave_links(&mut params);
             line.call::<Value>("editMessageText", &params).await.map(|_| ())
         }
     };
@@ -274,6 +275,7 @@ async fn send(line: &Line, preview: &Preview, html: &str) -> Result<i64, super::
     let mut params = Line::place(&preview.route.chat, thread);
     params["text"] = html.into();
     params["parse_mode"] = "HTML".into();
+    line.leave_links(&mut params);
     if let Some(reply) = preview.route.reply_to.as_deref().and_then(|id| id.parse::<i64>().ok()) {
         params["reply_parameters"] = json!({"message_id": reply, "allow_sending_without_reply": true});
     }

@@ -79,7 +79,8 @@ impl House<'_> {
         if self.group_scope == GroupScope::Main {
             return format!("{AGENT}:main");
         }
-        let group = format!("{AGENT}:{TELEGRAM}:group:{}", message.chat);
+        // A group that moved keeps its conversation.
+        let group = format!("{AGENT}:{TELEGRAM}:group:{}", self.former_chat.unwrap_or(message.chat));
         match message.thread.filter(|_| message.forum) {
             Some(topic) => format!("{group}:topic:{topic}"),
             None => group,

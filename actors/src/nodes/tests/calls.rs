@@ -91,6 +91,9 @@ async fn a_disconnect_fails_calls_at_once_and_a_reconnect_does_not_hang_them() {
     let request = new.request().await;
     new.answer(&request, "1");
     assert!(answer.await.unwrap().is_ok(), "the late close took only the old socket");
+    new.close();
+    let again = Courier::of(&gateway).invoke(which("n", "k1")).await.unwrap_err();
+    assert!(matches!(again, InvokeError::OutcomeUnknown { .. }), "it may have run: {again:?}");
 }
 
 #[actix::test]
@@ -196,8 +199,18 @@ async fn after_a_crash_no_recorded_call_is_sent_again() {
     node.request().await;
 
     let gateway = gateway_on(store);
-    let mut node = connect(&gateway, "n", "c2", WHICH).await;
+    gateway.nodes.send(ListNodes).await.unwrap();
     let courier = Courier::of(&gateway);
+    // What is on record needs no node; only what is not asks for one.
+    assert_eq!(courier.invoke(run("done")).await.unwrap().payload.get(), "1");
+    let unknown = courier.invoke(run("cut short")).await.unwrap_err();
+    assert!(matches!(unknown, InvokeError::OutcomeUnknown { .. }), "{unknown:?}");
+    assert_eq!(courier.invoke(run("new")).await.unwrap_err(), InvokeError::NotConnected);
+    let agent = InvokeOrigin::Agent { run_id: "r".into() };
+    assert!(courier.recall("n", "system.run", "done", &agent).await.unwrap().is_ok());
+    assert!(courier.recall("n", "system.run", "new", &agent).await.is_none());
+
+    let mut node = connect(&gateway, "n", "c2", WHICH).await;
     assert_eq!(courier.invoke(run("done")).await.unwrap().payload.get(), "1");
     let unknown = courier.invoke(run("cut short")).await.unwrap_err();
     assert!(matches!(unknown, InvokeError::OutcomeUnknown { .. }), "{unknown:?}");

@@ -42,6 +42,12 @@ pub struct Progress {
     pub message_ids: Vec<String>,
     /// The process ended while the next part was on its way: the chat may have it.
     pub repeated: bool,
+    /// The length at which its parts are cut, once one of them was sent.
+    pub limit: Option<usize>,
+    /// Its topic is gone: it goes to the chat itself.
+    pub off_topic: bool,
+    /// The last part that was refused and left out, and why.
+    pub refused: Option<String>,
 }
 
 /// What [`raw`] reads, in its order.
