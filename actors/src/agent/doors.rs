@@ -3,12 +3,13 @@
 use crate::channels::{Channels, FetchMedia, RunProgress};
 use crate::gateway::Gateway;
 use crate::nodes::{
-    ApproveSurface, Courier, InvokeError, InvokeNode, InvokeOrigin, ListNodes, RejectSurface,
+    ApproveSurface, Courier, InvokeError, InvokeNode, InvokeOrigin, InvokeOutcome, ListNodes, RejectSurface,
 };
 use futures_util::future::LocalBoxFuture;
 use serde::Serialize;
 use serde_json::Value;
 use std::time::Duration;
+use tidegate_protocol::lenient;
 use tidegate_protocol::{ErrorShape, Scope, Scopes};
 
 /// A command for a node, on behalf of a run.
@@ -137,8 +138,7 @@ impl NodeDoor for Registry {
             };
             // Dropping this future, as a stopped run does, gives the call up.
             let outcome = Courier::of(&self.gateway).invoke(invoke).await.map_err(failure)?;
-            let payload = serde_json::from_str(outcome.payload.get()).map_err(unreadable)?;
-            Ok(NodeAnswer { node_id: outcome.node_id.clone(), payload })
+            answer(&outcome)
         })
     }
 
@@ -158,6 +158,11 @@ impl NodeDoor for Registry {
     }
 }
 
+fn answer(outcome: &InvokeOutcome) -> Result<NodeAnswer, NodeFailure> {
+    let payload = lenient::from_str(outcome.payload.get()).map_err(unreadable)?;
+    Ok(NodeAnswer { node_id: outcome.node_id.clone(), payload })
+}
+
 fn shown(answer: Result<impl Serialize, ErrorShape>) -> Result<Value, NodeFailure> {
     let answer = answer.map_err(|error| NodeFailure { message: error.message, may_have_run: false })?;
     serde_json::to_value(answer).map_err(unreadable)
@@ -175,4 +180,19 @@ fn failure(error: InvokeError) -> NodeFailure {
     // A node that answered with an error has said what happened.
     let told = matches!(error, InvokeError::NodeFailed { .. });
     NodeFailure { may_have_run: error.may_have_run() && !told, message: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nodes::Answer;
+    use serde_json::json;
+
+    #[test]
+    fn output_that_a_node_cut_within_a_character_is_read() {
+        let text = r#"{"stdout":"a\ud83d"}"#.to_owned();
+        let sent = Answer { ok: true, payload_json: Some(text), ..Answer::default() };
+        let outcome = InvokeOutcome::of("n", "system.run", sent);
+        assert_eq!(answer(&outcome).unwrap().payload, json!({"stdout": "a\u{fffd}"}));
+    }
 }
