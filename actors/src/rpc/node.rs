@@ -17,7 +17,7 @@ use tidegate_protocol::{ErrorShape, Scope};
 pub(super) const METHODS: &[Method] = &[
     Method::operator("node.list", Scope::Read, |call| Box::pin(std::future::ready(list(&call)))),
     Method::operator("node.describe", Scope::Read, |call| Box::pin(std::future::ready(describe(&call)))),
-    Method::operator("node.invoke", Scope::Write, |call| Box::pin(invoke(call))),
+    Method::operator("node.invoke", Scope::Write, |call| Box::pin(invoke(call))).while_asked(),
     Method::operator("node.rename", Scope::Pairing, |call| Box::pin(rename(call))),
     Method::operator("node.pair.list", Scope::Pairing, |call| {
         Box::pin(std::future::ready(json(&pairing_list(&call.gateway))))
