@@ -72,5 +72,8 @@ async fn keep_house(gateway: Gateway) {
     if let Err(error) = gateway.store.prune_outbox().await {
         tracing::warn!(%error, "old answers could not be removed");
     }
+    if let Err(error) = gateway.store.prune_node_calls().await {
+        tracing::warn!(%error, "old node calls could not be removed");
+    }
     agent::prune_media(&gateway.settings).await;
 }

@@ -4,8 +4,8 @@ use super::call::{Call, Reply, json};
 use super::table::Method;
 use crate::devices;
 use crate::nodes::{
-    ApproveSurface, Courier, DEFAULT_TIMEOUT, ForgetNode, InvokeNode, InvokeOrigin, NodeView, RejectSurface,
-    RenameNode, pairing_list,
+    ApproveSurface, Courier, DEFAULT_TIMEOUT, ForgetNode, InvokeError, InvokeNode, InvokeOrigin, NodeView,
+    RejectSurface, RenameNode, pairing_list,
 };
 use crate::store::now_ms;
 use actix::MailboxError;
@@ -114,7 +114,18 @@ async fn invoke(call: Call) -> Reply {
         progress: None,
         origin: InvokeOrigin::operator(&call.caller),
     };
-    json(&*Courier::of(&call.gateway).invoke(ask).await?)
+    let outcome = Courier::of(&call.gateway).invoke(ask).await?;
+    let answer = json(&*outcome)?;
+    if call.fits(&answer) {
+        return Ok(answer);
+    }
+    // Large output is in it twice, and once is enough.
+    let answer = json(&outcome.without_text())?;
+    if call.fits(&answer) { Ok(answer) } else { Err(too_large(outcome.command.clone())) }
+}
+
+fn too_large(command: String) -> ErrorShape {
+    InvokeError::AnswerTooLarge { command }.into()
 }
 
 async fn rename(call: Call) -> Reply {

@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use tidegate_protocol::connect::ConnectParams;
 use tidegate_protocol::frame::{self, Request};
+use tidegate_protocol::limits::MAX_PAYLOAD;
 use tidegate_protocol::{ErrorShape, Role};
 
 /// Requests of one connection that may be worked on at a time.
@@ -170,13 +171,21 @@ fn respond(
         drop(place);
         // A revocation wins over whatever was in flight.
         if !caller.is_revoked() {
-            let text = match answer {
+            let mut text = match answer {
                 Ok(payload) => frame::response_ok(&id, &payload),
                 Err(error) => frame::response_error(&id, &error),
             };
+            if text.len() > MAX_PAYLOAD {
+                text = frame::response_error(&id, &too_large());
+            }
             let _ = caller.outbound.frame(text);
         }
     })
+}
+
+fn too_large() -> ErrorShape {
+    ErrorShape::unavailable("the answer does not fit into a frame; ask for less")
+        .with_details(json!({"code": "ANSWER_TOO_LARGE"}))
 }
 
 /// One request in flight, until dropped.
