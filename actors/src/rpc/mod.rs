@@ -25,7 +25,7 @@ mod table;
 
 pub use call::{Call, Payload, Reply, json};
 pub(crate) use sessions::session_value;
-pub use status::{Readiness, health, model_configured, readiness};
+pub use status::{Readiness, announce_health, health, model_configured, readiness};
 pub use table::{Access, Handler, Method, Refused, advertised, dispatch};
 
 /// Events that `hello-ok` announces.
@@ -55,6 +55,8 @@ pub const EVENTS: &[&str] = &[
     "device.pair.setup.completed",
     "exec.approval.requested",
     "exec.approval.resolved",
+    "voicewake.changed",
+    "voicewake.routing.changed",
     "outbox.unknown",
 ];
 

@@ -63,6 +63,9 @@ impl Open {
     /// The hello is out: events may follow, and others hear of it.
     pub(super) fn announce(&mut self, params: ConnectParams) {
         self.announced = true;
+        if self.caller.role == Role::Node {
+            self.tell_wake_words();
+        }
         if let Some(connection) = self.gateway.connections.get(&self.caller.conn_id) {
             connection.open_for_events();
         }
@@ -81,6 +84,20 @@ impl Open {
             self.gateway.devices.tell(CodeDelivered(code));
         }
         self.presence_changed();
+    }
+
+    /// What a node hears first: there are no wake words, and what is said goes where it always goes.
+    fn tell_wake_words(&self) {
+        let routing =
+            json!({"version": 1, "defaultTarget": {"mode": "current"}, "routes": [], "updatedAtMs": 0});
+        for (event, payload) in [
+            ("voicewake.changed", json!({"triggers": []})),
+            ("voicewake.routing.changed", json!({"config": routing})),
+        ] {
+            if let Ok(payload) = to_raw_value(&payload) {
+                self.caller.push(event, &payload);
+            }
+        }
     }
 
     fn presence_changed(&self) {
