@@ -30,6 +30,8 @@ pub enum Audience {
     Operators,
     /// Operators that hold the scope.
     Scope(Scope),
+    /// All but operators that hold the scope.
+    Without(Scope),
     /// Connections that subscribed to the messages of a session.
     Session(String),
     /// As [`Audience::Session`], but for those that announced the capability: they hear of it in another way.
@@ -52,6 +54,7 @@ impl Audience {
             Self::All => true,
             Self::Operators => caller.role == Role::Operator,
             Self::Scope(scope) => caller.allows(*scope),
+            Self::Without(scope) => !caller.allows(*scope),
             Self::Session(key) => {
                 caller.allows(Scope::Read) && connection.listens(|to| to.sessions.contains(key))
             }

@@ -4,13 +4,11 @@ use crate::Gateway;
 use crate::agent;
 use crate::audit;
 use crate::clock::now_ms;
-use crate::events::{Audience, Broadcast};
+use crate::events::Audience;
 use crate::rpc;
 use actix::{Actor, AsyncContext, Context, WrapFuture};
 use serde_json::json;
-use serde_json::value::to_raw_value;
 use std::time::Duration;
-use tidegate_protocol::Scope;
 use tidegate_protocol::limits::TICK_INTERVAL;
 
 const HEALTH_INTERVAL: Duration = Duration::from_secs(60);
@@ -36,7 +34,7 @@ impl Actor for Pulse {
             pulse.gateway.broadcast_droppable("tick", &json!({"ts": now_ms()}), Audience::All);
         });
         context.run_interval(HEALTH_INTERVAL, |pulse, context| {
-            context.spawn(publish_health(pulse.gateway.clone()).into_actor(pulse));
+            context.spawn(rpc::announce_health(pulse.gateway.clone()).into_actor(pulse));
         });
         context.run_interval(audit::FLUSH_INTERVAL, |pulse, context| {
             context.spawn(write_audit(pulse.gateway.clone()).into_actor(pulse));
@@ -44,18 +42,6 @@ impl Actor for Pulse {
         context.run_interval(HOUSEKEEPING_INTERVAL, |pulse, context| {
             context.spawn(keep_house(pulse.gateway.clone()).into_actor(pulse));
         });
-    }
-}
-
-async fn publish_health(gateway: Gateway) {
-    if gateway.connections.is_empty() {
-        return;
-    }
-    let health = rpc::health(&gateway, true).await;
-    let version = Some(gateway.versions.health_changed());
-    if let Ok(payload) = to_raw_value(&health) {
-        let audience = Audience::Scope(Scope::Read);
-        gateway.events.tell(Broadcast { event: "health", payload, audience, droppable: true, version });
     }
 }
 
@@ -71,6 +57,9 @@ async fn keep_house(gateway: Gateway) {
     }
     if let Err(error) = gateway.store.prune_outbox().await {
         tracing::warn!(%error, "old answers could not be removed");
+    }
+    if let Err(error) = gateway.store.prune_node_calls().await {
+        tracing::warn!(%error, "old node calls could not be removed");
     }
     agent::prune_media(&gateway.settings).await;
 }

@@ -39,7 +39,8 @@ impl Request {
     pub fn parse(text: &str) -> Result<Self, FrameError> {
         let Loose { kind, id, method, params, unexpected } = match serde_json::from_str(text) {
             Ok(loose) => loose,
-            Err(error) if error.is_data() => {
+            // A wrong beginning is found before a missing end.
+            Err(error) if error.is_data() && serde_json::from_str::<IgnoredAny>(text).is_ok() => {
                 return Err(FrameError::NotRequest {
                     id: None,
                     problem: "at root: must be object".to_owned(),
@@ -260,6 +261,8 @@ mod tests {
     #[test]
     fn problems_are_named_as_the_official_gateway_names_them() {
         assert_eq!(problem("hello"), "not JSON");
+        assert_eq!(problem("[1,"), "not JSON");
+        assert_eq!(problem("[1]"), "invalid request frame: at root: must be object");
         assert_eq!(
             problem(r#"{"type":"req","method":"x"}"#),
             "invalid request frame: must have required property 'id'"

@@ -11,6 +11,7 @@ pub mod duplex;
 pub mod error;
 pub mod frame;
 pub mod hello;
+pub mod lenient;
 pub mod limits;
 pub mod params;
 pub mod scope;

@@ -1,10 +1,12 @@
 //! Typed parameters out of raw JSON, with errors that name the place.
 
 use crate::error::ErrorShape;
+use crate::lenient;
 use crate::strict::{Nulls, Strict};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_path_to_error::{Path, Segment};
+use std::borrow::Cow;
 
 /// Reads the params of `method`; absent or `null` params count as `{}`, and so does each field that may be absent.
 pub fn parse<T: DeserializeOwned>(method: &str, raw: Option<&RawValue>) -> Result<T, ErrorShape> {
@@ -31,8 +33,15 @@ pub fn check_object(method: &str, raw: Option<&RawValue>) -> Result<(), ErrorSha
 fn read<T: DeserializeOwned>(method: &str, raw: Option<&RawValue>, nulls: Nulls) -> Result<T, ErrorShape> {
     let text = raw.map_or("{}", RawValue::get);
     let text = if text == "null" { "{}" } else { text };
-    let mut reader = serde_json::Deserializer::from_str(text);
-    serde_path_to_error::deserialize(Strict::new(&mut reader, nulls)).map_err(|error| {
+    let read = |text: &str| {
+        let mut reader = serde_json::Deserializer::from_str(text);
+        serde_path_to_error::deserialize(Strict::new(&mut reader, nulls))
+    };
+    let read = read(text).or_else(|error| match lenient::mended(text) {
+        Cow::Owned(mended) => read(&mended),
+        Cow::Borrowed(_) => Err(error),
+    });
+    read.map_err(|error| {
         let place = pointer(error.path());
         ErrorShape::invalid(format!(
             "invalid {method} params: {}",
@@ -52,6 +61,9 @@ pub(crate) fn describe(pointer: &str, problem: &str) -> String {
     let quoted = problem.split('`').nth(1);
     let place = if pointer.is_empty() { "root" } else { pointer };
     match quoted {
+        Some(number) if problem.starts_with("invalid value: integer") && number.starts_with('-') => {
+            format!("at {place}: must be >= 0")
+        }
         Some(name) if problem.starts_with("missing field") && pointer.is_empty() => {
             format!("must have required property '{name}'")
         }
@@ -143,6 +155,33 @@ mod tests {
             message(r#"{"sessionKey":"a","tags":["b",1]}"#),
             "invalid x params: at /tags/1: must be string"
         );
+    }
+
+    #[test]
+    fn a_whole_number_is_an_integer_however_it_is_written() {
+        let limit = |number: &str| {
+            let raw = RawValue::from_string(format!(r#"{{"sessionKey":"a","limit":{number}}}"#)).unwrap();
+            parse::<Sample>("x", Some(&raw)).map(|sample| sample.limit).map_err(|error| error.message)
+        };
+        for number in ["5000", "5000.0", "5e3", "50000e-1"] {
+            assert_eq!(limit(number).unwrap(), Some(5000), "{number}");
+        }
+        for number in ["5000.5", "1e300", "4294967296", "4294967296.0"] {
+            assert_eq!(
+                limit(number).unwrap_err(),
+                "invalid x params: at /limit: must be integer",
+                "{number}"
+            );
+        }
+        for number in ["-1", "-1.0"] {
+            assert_eq!(limit(number).unwrap_err(), "invalid x params: at /limit: must be >= 0", "{number}");
+        }
+    }
+
+    #[test]
+    fn half_a_character_is_replaced() {
+        let raw = RawValue::from_string(r#"{"sessionKey":"a\ud83d"}"#.to_owned()).unwrap();
+        assert_eq!(parse::<Sample>("x", Some(&raw)).unwrap().session_key, "a\u{fffd}");
     }
 
     #[test]

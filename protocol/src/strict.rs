@@ -1,5 +1,6 @@
 //! Objects are objects: serde's derived code also reads a struct from a list of its fields' values, which is no
 //! spelling that the protocol knows and would let `auth: ["secret"]` pass for `auth: {"token": "secret"}`.
+//! And a whole number is an integer however it is written: to JSON Schema, and to JavaScript, `5000.0` is one.
 
 use serde::Deserializer;
 use serde::de::{
@@ -7,13 +8,23 @@ use serde::de::{
 };
 use std::fmt;
 
+/// The largest number up to which a float holds every integer.
+const MAX_SAFE: f64 = 9_007_199_254_740_991.0;
+
 /// Reads what `inner` reads, but no struct out of a sequence, on whatever level.
 #[derive(Clone, Copy)]
 pub(crate) struct Strict<T> {
     inner: T,
     nulls: Nulls,
-    /// The visitor at hand is a struct's.
-    in_struct: bool,
+    visitor: Of,
+}
+
+/// Whose visitor is at hand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Struct,
+    Integer,
+    Other,
 }
 
 /// What `null` says where a field may be left out.
@@ -27,22 +38,22 @@ pub(crate) enum Nulls {
 
 impl<T> Strict<T> {
     pub(crate) fn new(inner: T, nulls: Nulls) -> Self {
-        Self { inner, nulls, in_struct: false }
+        Self { inner, nulls, visitor: Of::Other }
     }
 
     fn with<U>(&self, inner: U) -> Strict<U> {
         Strict::new(inner, self.nulls)
     }
 
-    fn of_struct<U>(&self, inner: U) -> Strict<U> {
-        Strict { in_struct: true, ..Strict::new(inner, self.nulls) }
+    fn of<U>(&self, visitor: Of, inner: U) -> Strict<U> {
+        Strict { visitor, ..Strict::new(inner, self.nulls) }
     }
 }
 
 macro_rules! forward_deserialize {
-    ($($method:ident($($arg:ident: $kind:ty),*);)*) => {
+    ($of:expr => $($method:ident($($arg:ident: $kind:ty),*);)*) => {
         $(fn $method<V: Visitor<'de>>(self, $($arg: $kind,)* visitor: V) -> Result<V::Value, D::Error> {
-            let visitor = self.with(visitor);
+            let visitor = self.of($of, visitor);
             self.inner.$method($($arg,)* visitor)
         })*
     };
@@ -51,10 +62,13 @@ macro_rules! forward_deserialize {
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<D> {
     type Error = D::Error;
 
-    forward_deserialize! {
-        deserialize_any(); deserialize_bool(); deserialize_i8(); deserialize_i16(); deserialize_i32();
-        deserialize_i64(); deserialize_i128(); deserialize_u8(); deserialize_u16(); deserialize_u32();
-        deserialize_u64(); deserialize_u128(); deserialize_f32(); deserialize_f64(); deserialize_char();
+    forward_deserialize! { Of::Integer =>
+        deserialize_i8(); deserialize_i16(); deserialize_i32(); deserialize_i64(); deserialize_i128();
+        deserialize_u8(); deserialize_u16(); deserialize_u32(); deserialize_u64(); deserialize_u128();
+    }
+
+    forward_deserialize! { Of::Other =>
+        deserialize_any(); deserialize_bool(); deserialize_f32(); deserialize_f64(); deserialize_char();
         deserialize_str(); deserialize_string(); deserialize_bytes(); deserialize_byte_buf(); deserialize_unit();
         deserialize_unit_struct(name: &'static str); deserialize_newtype_struct(name: &'static str);
         deserialize_seq(); deserialize_tuple(len: usize);
@@ -69,7 +83,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<D> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        let visitor = self.of_struct(visitor);
+        let visitor = self.of(Of::Struct, visitor);
         self.inner.deserialize_struct(name, fields, visitor)
     }
 
@@ -106,8 +120,16 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Strict<V> {
     forward_visit! {
         visit_bool(bool); visit_i8(i8); visit_i16(i16); visit_i32(i32); visit_i64(i64); visit_i128(i128);
         visit_u8(u8); visit_u16(u16); visit_u32(u32); visit_u64(u64); visit_u128(u128); visit_f32(f32);
-        visit_f64(f64); visit_char(char); visit_str(&str); visit_borrowed_str(&'de str); visit_string(String);
+        visit_char(char); visit_str(&str); visit_borrowed_str(&'de str); visit_string(String);
         visit_bytes(&[u8]); visit_borrowed_bytes(&'de [u8]); visit_byte_buf(Vec<u8>);
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "it is a whole number within the range")]
+    fn visit_f64<E: Error>(self, value: f64) -> Result<V::Value, E> {
+        if self.visitor != Of::Integer || value.fract() != 0.0 || value.abs() > MAX_SAFE {
+            return self.inner.visit_f64(value);
+        }
+        self.inner.visit_i64(value as i64)
     }
 
     fn visit_none<E: Error>(self) -> Result<V::Value, E> {
@@ -129,7 +151,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Strict<V> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<V::Value, A::Error> {
-        if self.in_struct {
+        if self.visitor == Of::Struct {
             return Err(A::Error::invalid_type(Unexpected::Seq, &self.inner));
         }
         let items = self.with(items);
@@ -220,7 +242,7 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Strict<A> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, A::Error> {
-        let visitor = self.of_struct(visitor);
+        let visitor = self.of(Of::Struct, visitor);
         self.inner.struct_variant(fields, visitor)
     }
 }

@@ -63,7 +63,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let (_, later) = client.call_twice("agent", &params, Duration::from_secs(30)).await?;
     let answer = later.wait(grace).await;
     client.close().await;
-    let answer: Value = serde_json::from_str(answer?.get())
+    let answer: Value = tidegate_protocol::lenient::from_str(answer?.get())
         .map_err(|error| Failure::failed(format!("the answer can't be read: {error}")))?;
     print(context, &answer);
     match answer["status"].as_str() {

@@ -132,6 +132,6 @@ async fn call(context: &Context, args: CallArgs) -> Result<(), Failure> {
     // A method that answers once has already said everything.
     let text = answer.unwrap_or_else(|_| first.get().to_owned());
     client.close().await;
-    out::json(&serde_json::from_str(&text).unwrap_or(json!(text)));
+    out::json(&tidegate_protocol::lenient::from_str(&text).unwrap_or(json!(text)));
     Ok(())
 }

@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::{RawValue, to_raw_value};
-use tidegate_protocol::{frame, hello::HelloOk, limits::MAX_BUFFERED_BYTES};
+use tidegate_protocol::{frame, hello::HelloOk, lenient, limits::MAX_BUFFERED_BYTES};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use uuid::Uuid;
 
@@ -92,7 +92,7 @@ impl Client {
     ) -> Result<T, ClientError> {
         let params = to_raw_value(params).map_err(|error| shape(method, error))?;
         let answer = self.call_raw(method, Some(&params), after).await?;
-        serde_json::from_str(answer.get()).map_err(|error| shape(method, error))
+        lenient::from_str(answer.get()).map_err(|error| shape(method, error))
     }
 
     /// Calls a method with raw params and hands back the raw answer.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
-use tidegate_protocol::{ErrorCode, ErrorShape};
+use tidegate_protocol::{ErrorCode, ErrorShape, lenient};
 
 use super::ClientError;
 
@@ -21,7 +21,7 @@ impl Event {
     /// Reads the payload.
     pub fn payload<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
         let text = self.payload.as_deref().map_or("null", RawValue::get);
-        serde_json::from_str(text)
+        lenient::from_str(text)
             .map_err(|error| ClientError::Shape { method: self.name.clone(), problem: error.to_string() })
     }
 }

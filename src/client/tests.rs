@@ -6,7 +6,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use futures_util::StreamExt;
+use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tidegate_protocol::{ErrorCode, Scope};
 use tokio::net::TcpListener;
@@ -42,6 +42,21 @@ async fn calls_are_matched_by_id_even_out_of_order() {
     assert_eq!(one.unwrap()["method"], "one");
     assert_eq!(two.unwrap(), json!({"method": "two", "params": {"n": 2}}));
     drop(server.await.unwrap());
+}
+
+#[tokio::test]
+async fn an_answer_with_half_a_character_is_read() {
+    let (gateway, endpoint) = FakeGateway::new().await;
+    tokio::spawn(async move {
+        let mut peer = gateway.welcome().await;
+        let id = hear(&mut peer).await["id"].clone();
+        let frame = format!(r#"{{"type":"res","id":{id},"ok":true,"payload":{{"stdout":"a\ud83d"}}}}"#);
+        peer.send(Message::text(frame)).await.unwrap();
+        peer
+    });
+    let (client, _) = Client::connect(&options(endpoint)).await.unwrap();
+    let answer = client.call::<Value>("one", &json!({})).await.unwrap();
+    assert_eq!(answer, json!({"stdout": "a\u{fffd}"}));
 }
 
 #[tokio::test]

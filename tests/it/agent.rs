@@ -157,3 +157,76 @@ async fn the_other_api_runs_tools_just_as_well() {
     assert!(last.body["messages"].to_string().contains("No node is paired"));
     assert_eq!(models.refusals(), [] as [String; 0]);
 }
+
+#[actix_web::test]
+async fn a_message_is_answered_though_its_sender_hung_up_right_behind_it() {
+    let world = World::start().await;
+    let mut witness = world.operator().await;
+    for (method, key) in ["chat.send", "agent"].iter().zip(["gone-1", "gone-2"]) {
+        let mut sender = world.operator().await;
+        let mut params = send(key, "SAY still here");
+        if *method == "agent" {
+            params.as_object_mut().unwrap().remove("sessionKey");
+        }
+        sender.send(&json!({"type": "req", "id": key, "method": method, "params": params})).await;
+        drop(sender);
+        eventually("the run to end", async || {
+            let status =
+                witness.ok("agent.wait", json!({"runId": key, "timeoutMs": 100})).await["status"].clone();
+            (status == "ok").then_some(())
+        })
+        .await;
+    }
+}
+
+#[actix_web::test]
+async fn a_call_is_refused_rather_than_cut_short_where_too_many_wait() {
+    let world = World::with(json!({"messages": {"queue": {"cap": 1}}})).await;
+    world.models.then(Answer::silent());
+    let mut caller = world.operator().await;
+    let long = "so many words ".repeat(40);
+    let ask = |key: &str| json!({"message": format!("SAY {key} {long}end"), "agentId": "main", "idempotencyKey": key});
+    for key in ["running", "waiting"] {
+        let id = caller.ask("agent", ask(key)).await;
+        assert_eq!(caller.answer(&id).await.unwrap()["status"], "accepted");
+    }
+    let refused = caller.refused("agent", ask("refused")).await;
+    assert_eq!(
+        (refused["code"].as_str(), &refused["retryable"]),
+        (Some("UNAVAILABLE"), &json!(true)),
+        "{refused}"
+    );
+    let again = caller.ask("agent", ask("waiting")).await;
+    assert_eq!(caller.answer(&again).await.unwrap()["status"], "accepted", "what is known needs no room");
+    eventually("the model to be asked", async || (world.models.open_streams() > 0).then_some(())).await;
+    caller.ok("chat.abort", json!({"sessionKey": "main", "runId": "running"})).await;
+    let status = caller.ok("agent.wait", json!({"runId": "waiting", "timeoutMs": 20_000})).await;
+    assert_eq!(status["status"], "ok");
+    assert!(world.models.last().body.to_string().contains("end\""), "it reached the model whole");
+}
+
+#[actix_web::test]
+async fn a_key_belongs_to_one_message_however_it_was_sent() {
+    let world = World::start().await;
+    let mut caller = world.operator().await;
+    caller.ok("chat.send", send("k", "SAY first")).await;
+    let id =
+        caller.ask("agent", json!({"message": "SAY other", "agentId": "main", "idempotencyKey": "k"})).await;
+    let others = [
+        caller.answer(&id).await.unwrap_err(),
+        caller.refused("chat.send", send("k", "SAY other")).await,
+        caller
+            .refused(
+                "chat.send",
+                json!({"sessionKey": "other", "message": "SAY first", "idempotencyKey": "k"}),
+            )
+            .await,
+    ];
+    for refused in others {
+        assert_eq!(refused["details"]["code"], "IDEMPOTENCY_KEY_REUSED", "{refused}");
+    }
+    let status = caller.ok("agent.wait", json!({"runId": "k", "timeoutMs": 20_000})).await;
+    assert_eq!(status["status"], "ok");
+    assert_eq!(caller.ok("chat.send", send("k", "SAY first")).await["status"], "ok");
+    assert_eq!(world.models.requests().len(), 1);
+}

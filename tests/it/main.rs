@@ -27,6 +27,7 @@ mod join_lan;
 mod lan;
 mod listen_lan;
 mod locality;
+mod node_frames;
 mod node_host;
 mod nodes;
 mod official_cli;

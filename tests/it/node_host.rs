@@ -54,12 +54,13 @@ async fn written(path: &Path) -> String {
 async fn a_command_runs_where_and_how_it_is_told() {
     let mut pair = Pair::start().await;
     let folder = pair.node.home().canonicalize().unwrap();
-    let script = "pwd; echo \"$LANG ${TIDEGATE_GATEWAY_TOKEN:-hidden} ${BASH_ENV:-none}\"; exit 4";
-    let env = json!({"LANG": "xx", "BASH_ENV": "/evil.sh"});
-    let done =
-        pair.run(json!({"command": ["/bin/sh", "-c", script], "cwd": folder, "env": env})).await.unwrap();
-    assert_eq!(done["stdout"], format!("{}\nxx hidden none\n", folder.display()));
+    let script = "pwd; echo \"$LANG ${TIDEGATE_GATEWAY_TOKEN:-hidden}\"; exit 4";
+    let run = |env: Value| json!({"command": ["/bin/sh", "-c", script], "cwd": folder, "env": env});
+    let done = pair.run(run(json!({"LANG": "xx"}))).await.unwrap();
+    assert_eq!(done["stdout"], format!("{}\nxx hidden\n", folder.display()));
     assert_eq!((&done["exitCode"], &done["success"]), (&json!(4), &json!(false)));
+    let refused = pair.run(run(json!({"LANG": "xx", "BASH_ENV": "/evil.sh"}))).await.unwrap_err();
+    assert!(refused.to_string().contains("(blocked override keys: BASH_ENV)"), "{refused}");
     let done = pair
         .run(json!({"command": ["/bin/sh", "-c", "echo early; sleep 60"], "timeoutMs": 400}))
         .await

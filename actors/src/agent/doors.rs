@@ -11,6 +11,7 @@ use futures_util::future::LocalBoxFuture;
 use serde::Serialize;
 use serde_json::Value;
 use std::time::Duration;
+use tidegate_protocol::lenient;
 use tidegate_protocol::{ErrorShape, Scope, Scopes};
 
 /// A command for a node, on behalf of a run.
@@ -197,7 +198,7 @@ pub(super) fn nodes_may_come_back(gateway: &Gateway) -> bool {
 }
 
 fn answer(outcome: &InvokeOutcome) -> Result<NodeAnswer, NodeFailure> {
-    let payload = serde_json::from_str(outcome.payload.get()).map_err(unreadable)?;
+    let payload = lenient::from_str(outcome.payload.get()).map_err(unreadable)?;
     Ok(NodeAnswer { node_id: outcome.node_id.clone(), payload })
 }
 
@@ -218,4 +219,19 @@ fn failure(error: InvokeError) -> NodeFailure {
     // A node that answered with an error has said what happened.
     let told = matches!(error, InvokeError::NodeFailed { .. });
     NodeFailure { may_have_run: error.may_have_run() && !told, message: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nodes::Answer;
+    use serde_json::json;
+
+    #[test]
+    fn output_that_a_node_cut_within_a_character_is_read() {
+        let text = r#"{"stdout":"a\ud83d"}"#.to_owned();
+        let sent = Answer { ok: true, payload_json: Some(text), ..Answer::default() };
+        let outcome = InvokeOutcome::of("n", "system.run", sent);
+        assert_eq!(answer(&outcome).unwrap().payload, json!({"stdout": "a\u{fffd}"}));
+    }
 }

@@ -20,7 +20,7 @@ impl Agent {
 
     /// The row's run has ended. Gives what joined it, which waits again if it is `unsettled`.
     fn leave(&mut self, row: &IngressRow, unsettled: bool) -> Vec<IngressRow> {
-        let ended = self.running.remove(&row.inbound.run_id);
+        let ended = self.running.remove(&row.id);
         let Some(company) = ended.and_then(|mut running| running.company.take()) else { return Vec::new() };
         let joined = company.joined();
         let waits_again = if unsettled { joined.clone() } else { Vec::new() };

@@ -11,6 +11,13 @@ use std::time::Duration;
 #[rtype(result = "()")]
 pub struct Arrived(pub IngressRow);
 
+/// Whether one more call of `agent` may wait in this conversation.
+#[derive(Debug, Message)]
+#[rtype(result = "bool")]
+pub struct HasRoom {
+    pub session_key: String,
+}
+
 /// Stop what runs and what waits: of one session, or one run.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "AbortOutcome")]

@@ -31,7 +31,7 @@ mod tests;
 
 pub use doors::{ChannelDoor, NodeAnswer, NodeCall, NodeDoor, NodeFailure, Sent};
 pub use media::prune_media;
-pub use messages::{AbortOutcome, AbortRuns, AgentLoad, Arrived, AwaitRun, ListRuns, RunStatus};
+pub use messages::{AbortOutcome, AbortRuns, AgentLoad, Arrived, AwaitRun, HasRoom, ListRuns, RunStatus};
 pub(crate) use session_view::{session_value, split_model};
 
 use crate::commands::Command;
@@ -72,7 +72,8 @@ const INTERRUPTED: &str = "interrupted";
 pub struct Agent {
     shop: Workshop,
     queue: Queue,
-    running: HashMap<String, Running>,
+    /// By the row that each run answers.
+    running: HashMap<i64, Running>,
     /// Rows that run, wait, or are being settled: news of them again is no news.
     known: HashSet<i64>,
     setbacks: Setbacks,
@@ -81,6 +82,7 @@ pub struct Agent {
 }
 
 struct Running {
+    run_id: String,
     session_key: String,
     stop: watch::Sender<Option<&'static str>>,
     task: AbortHandle,
@@ -200,14 +202,14 @@ impl Agent {
         ctx: &mut Context<Self>,
     ) {
         let handle = tokio::task::spawn_local(work);
-        let session_key = row.inbound.session_key.clone();
-        self.running.insert(
-            row.inbound.run_id.clone(),
-            Running { session_key, stop, task: handle.abort_handle(), company },
-        );
+        let (run_id, session_key) = (row.inbound.run_id.clone(), row.inbound.session_key.clone());
+        let running = Running { run_id, session_key, stop, task: handle.abort_handle(), company };
+        self.running.insert(row.id, running);
         let ended = handle.into_actor(self).map(move |end, agent, ctx| match end {
             Ok(Ok(outcome)) => agent.ended(&row, outcome, ctx),
             Ok(Err(error)) => agent.put_off(row, &error, ctx),
+            // By us alone, when the agent ends or the row was taken up anew: whoever did it sees to the row.
+            Err(end) if end.is_cancelled() => (),
             Err(panic) => agent.crashed(row, &panic, ctx),
         });
         ctx.spawn(ended);
@@ -230,17 +232,17 @@ impl Agent {
 
     /// Tells runs to stop and gives their ids.
     fn stop_running(&self, key: Option<&str>, run_id: Option<&str>, reason: &'static str) -> Vec<String> {
-        let wanted = |id: &str, running: &Running| {
+        let wanted = |running: &&Running| {
             running.company.as_ref().is_some_and(|company| {
                 key.is_none_or(|key| running.session_key == key)
-                    && run_id.is_none_or(|run_id| run_id == id || company.includes(run_id))
+                    && run_id.is_none_or(|run_id| running.run_id == run_id || company.includes(run_id))
             })
         };
-        let chosen = self.running.iter().filter(|(id, running)| wanted(id, running));
+        let chosen = self.running.values().filter(wanted);
         chosen
-            .map(|(id, running)| {
+            .map(|running| {
                 running.stop.send_if_modified(|told| told.replace(reason).is_none());
-                id.clone()
+                running.run_id.clone()
             })
             .collect()
     }
@@ -263,9 +265,9 @@ impl Agent {
     }
 
     fn load(&self) -> AgentLoad {
-        let runs = self.running.iter().filter(|(_, running)| running.company.is_some());
+        let runs = self.running.values().filter(|running| running.company.is_some());
         AgentLoad {
-            running: runs.map(|(id, running)| (id.clone(), running.session_key.clone())).collect(),
+            running: runs.map(|running| (running.run_id.clone(), running.session_key.clone())).collect(),
             waiting: self.queue.waiting(),
         }
     }
@@ -366,6 +368,14 @@ impl Handler<AwaitRun> for Agent {
             });
             status
         }))
+    }
+}
+
+impl Handler<HasRoom> for Agent {
+    type Result = bool;
+
+    fn handle(&mut self, HasRoom { session_key }: HasRoom, _: &mut Self::Context) -> Self::Result {
+        self.queue.has_room(&session_key, &self.shop.gateway.settings.get())
     }
 }
 

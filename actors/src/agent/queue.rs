@@ -16,7 +16,7 @@ const MOST: usize = 1000;
 const MOST_FOLDED: usize = 100;
 /// Bytes of a message that waits in short.
 const FOLDED: usize = 300;
-/// Each such call is a question of its own, with an answer of its own.
+/// Each such call is a question of its own, with an answer of its own; its caller asks for room before it comes.
 const CLI: &str = "cli";
 
 /// A message that waits.
@@ -25,6 +25,17 @@ pub(super) struct Waiting {
     pub(super) row: IngressRow,
     /// It was cut short to make room; such messages are answered together.
     folded: bool,
+}
+
+impl Waiting {
+    fn is_call(&self) -> bool {
+        self.row.inbound.channel == CLI
+    }
+
+    /// Whether it may have to make room.
+    fn takes_room(&self) -> bool {
+        !self.folded && !self.is_call()
+    }
 }
 
 /// What waits and runs, shared by the agent and its runs.
@@ -37,6 +48,13 @@ impl Queue {
         Self(Rc::new(RefCell::new(Lanes::new(most))))
     }
 
+    /// Whether one more call may wait in this conversation.
+    pub(super) fn has_room(&self, key: &str, settings: &Settings) -> bool {
+        let mut lanes = self.0.borrow_mut();
+        let calls = lanes.lane(key).map_or(0, |lane| lane.iter().filter(|waiting| waiting.is_call()).count());
+        calls < settings.messages.queue.cap() && lanes.waiting() < MOST
+    }
+
     /// Lets a message wait for its turn. What finds no room, it or an older one, comes back.
     pub(super) fn admit(&self, row: IngressRow, settings: &Settings) -> Option<IngressRow> {
         let mut lanes = self.0.borrow_mut();
@@ -44,20 +62,26 @@ impl Queue {
             return Some(row);
         }
         let key = row.inbound.session_key.clone();
-        lanes.push(&key, Waiting { row, folded: false });
+        let waiting = Waiting { row, folded: false };
+        let is_call = waiting.is_call();
+        lanes.push(&key, waiting);
         let lane = lanes.lane(&key)?;
-        let whole = lane.iter().filter(|waiting| !waiting.folded).count();
-        if whole <= settings.messages.queue.cap() {
+        let whole = lane.iter().filter(|waiting| waiting.takes_room()).count();
+        if is_call || whole <= settings.messages.queue.cap() {
             return None;
         }
         match settings.messages.queue.drop {
             QueueDrop::New => lane.pop_back(),
-            QueueDrop::Old => lane.pop_front(),
+            QueueDrop::Old => {
+                lane.iter().position(|waiting| !waiting.is_call()).and_then(|at| lane.remove(at))
+            }
             QueueDrop::Summarize => {
-                if let Some(oldest) = lane.iter_mut().find(|waiting| !waiting.folded) {
+                if let Some(oldest) = lane.iter_mut().find(|waiting| waiting.takes_room()) {
                     fold(oldest);
                 }
-                if lane.len() - (whole - 1) > MOST_FOLDED { lane.pop_front() } else { None }
+                let folded = lane.iter().filter(|waiting| waiting.folded).count();
+                let oldest = lane.iter().position(|waiting| waiting.folded);
+                oldest.filter(|_| folded > MOST_FOLDED).and_then(|at| lane.remove(at))
             }
         }
         .map(|waiting| waiting.row)
@@ -205,6 +229,33 @@ mod tests {
         assert_eq!((away, queue.waiting()), (vec![1, 2], 2));
         let (queue, _, away) = fill(&settings(json!({"cap": 0, "drop": "new"})), 30);
         assert_eq!((away.len(), queue.waiting()), (10, 20), "a cap below one is none, the default holds");
+    }
+
+    #[test]
+    fn a_call_waits_whole_or_is_told_that_there_is_no_room() {
+        let call = |id| {
+            let mut row = row(id, &"x".repeat(400));
+            row.inbound.channel = CLI.to_owned();
+            row
+        };
+        for drop in ["summarize", "old", "new"] {
+            let settings = settings(json!({"cap": 2, "mode": "followup", "drop": drop}));
+            let (queue, _, _) = fill(&settings, 0);
+            assert!(queue.has_room("agent:main:main", &settings));
+            for id in 10..13 {
+                assert!(queue.admit(call(id), &settings).is_none());
+            }
+            assert!(!queue.has_room("agent:main:main", &settings) && queue.has_room("other", &settings));
+            for id in 1..5 {
+                let _ = queue.admit(row(id, "hello"), &settings);
+            }
+            queue.done("agent:main:main", Vec::new());
+            for id in 10..13 {
+                let (next, _) = queue.next().unwrap();
+                assert_eq!((next.id, next.inbound.text.len()), (id, 400), "{drop}");
+                queue.done("agent:main:main", Vec::new());
+            }
+        }
     }
 
     #[test]

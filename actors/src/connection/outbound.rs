@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use tidegate_protocol::frame::EventText;
-use tidegate_protocol::limits::{MAX_BUFFERED_BYTES, close_reason};
+use tidegate_protocol::limits::{MAX_BUFFERED_BYTES, MAX_PAYLOAD, close_reason};
 use tokio::sync::mpsc;
 
 /// Bytes that one poll of the socket hands on, so that waiting bytes stay here, where they are counted.
@@ -45,7 +45,7 @@ struct Inner {
     kill: KillSwitch,
 }
 
-/// The peer does not read fast enough, or the connection is closing.
+/// The peer does not read fast enough, the connection is closing, or the frame is larger than any may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the connection takes no more frames")]
 pub struct Full;
@@ -64,7 +64,8 @@ impl Outbound {
         &self.0.conn_id
     }
 
-    /// Queues a text frame.
+    /// Queues a text frame. One that is larger than the peer was told to expect would end the connection, and is left
+    /// out instead.
     ///
     /// # Errors
     /// [`Full`] when the peer has let too much pile up: the connection is then closed as a slow consumer.
@@ -74,6 +75,10 @@ impl Outbound {
             return Err(Full);
         }
         let size = text.len();
+        if size > MAX_PAYLOAD {
+            tracing::error!(conn = self.0.conn_id, size, "a frame was too large to be sent");
+            return Err(Full);
+        }
         if self.0.waiting.fetch_add(size, Ordering::AcqRel) + size > MAX_BUFFERED_BYTES {
             self.0.waiting.fetch_sub(size, Ordering::AcqRel);
             tracing::warn!(conn = self.0.conn_id, "slow consumer cut off");
@@ -187,6 +192,14 @@ mod tests {
         let accepted = (0..100).take_while(|_| outbound.frame(megabyte.clone()).is_ok()).count();
         assert_eq!(accepted, MAX_BUFFERED_BYTES / megabyte.len());
         assert!(killed.load(Ordering::Acquire) && outbound.is_closing());
+    }
+
+    #[actix::test]
+    async fn what_the_peer_would_not_take_is_left_out() {
+        let (outbound, _outgoings, killed) = queue();
+        assert_eq!(outbound.frame("x".repeat(MAX_PAYLOAD + 1)), Err(Full));
+        assert!(outbound.frame("x".repeat(MAX_PAYLOAD)).is_ok());
+        assert!(!killed.load(Ordering::Acquire));
     }
 
     #[actix::test]

@@ -6,7 +6,9 @@ use super::once::Fingerprint;
 use crate::connection::Caller;
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 use tidegate_protocol::client::{ClientId, ClientMode};
@@ -103,9 +105,17 @@ impl InvokeOrigin {
     }
 }
 
-/// What tells two calls under one key apart.
+/// Larger params are told apart by their text as it came.
+const LARGEST_SORTED: usize = 1 << 20;
+
+/// What tells two calls under one key apart: neither the order of keys nor the space between them.
 pub(super) fn fingerprint(params: Option<&RawValue>) -> Fingerprint {
     let text = params.map_or("", RawValue::get);
+    let sorted = serde_json::from_str::<Value>(text).ok().filter(|_| text.len() <= LARGEST_SORTED);
+    let text = sorted.map_or(Cow::Borrowed(text), |mut params| {
+        params.sort_all_objects();
+        Cow::Owned(params.to_string())
+    });
     let mut fingerprint = Fingerprint::default();
     fingerprint.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
     fingerprint
@@ -124,6 +134,11 @@ impl InvokeOutcome {
             payload,
             payload_json: answer.payload_json,
         }
+    }
+
+    /// The same without the text as the node sent it. Clients read the payload.
+    pub fn without_text(&self) -> Self {
+        Self { payload_json: None, ..self.clone() }
     }
 
     /// Bytes it takes to keep this.
@@ -177,14 +192,16 @@ pub(super) enum StoredOutcome {
     Unknown,
 }
 
-/// A larger outcome is not stored: the agent has it in its transcript anyway.
-const LARGEST_STORED: usize = 256 << 10;
+/// A larger outcome of an agent's call is not stored: the agent has it in its transcript anyway.
+pub(super) const LARGEST_STORED: usize = 256 << 10;
+/// The same for an operator's call, which is rarely asked for again, and never by itself.
+pub(super) const LARGEST_STORED_FOR_OPERATORS: usize = 16 << 10;
 
 impl StoredOutcome {
     /// What to store of an outcome that may have run something.
-    pub(super) fn of(outcome: &Outcome) -> Self {
+    pub(super) fn of(outcome: &Outcome, largest: usize) -> Self {
         match outcome {
-            Ok(answer) if answer.weight() <= LARGEST_STORED => Self::Answered {
+            Ok(answer) if answer.weight() <= largest => Self::Answered {
                 node_id: answer.node_id.clone(),
                 command: answer.command.clone(),
                 payload: answer.payload.clone(),
@@ -213,7 +230,7 @@ impl StoredOutcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn wire(answer: Answer) -> Value {
         serde_json::to_value(InvokeOutcome::of("n", "c", answer)).unwrap()
@@ -236,13 +253,21 @@ mod tests {
     }
 
     #[test]
+    fn params_are_the_same_whatever_the_order_of_their_keys() {
+        let print = |text: &str| fingerprint(Some(&RawValue::from_string(text.to_owned()).unwrap()));
+        let one = print(r#"{"a":1,"b":{"c":[2],"d":null}}"#);
+        assert_eq!(one, print(r#"{ "b": {"d": null, "c": [2]}, "a": 1 }"#));
+        assert_ne!(one, print(r#"{"a":1,"b":{"c":[3],"d":null}}"#));
+    }
+
+    #[test]
     fn a_stored_outcome_comes_back() {
         let answer = Answer { ok: true, payload_json: Some("[1]".into()), ..Answer::default() };
         let outcome: Outcome = Ok(Arc::new(InvokeOutcome::of("n", "c", answer)));
-        let text = serde_json::to_string(&StoredOutcome::of(&outcome)).unwrap();
+        let text = serde_json::to_string(&StoredOutcome::of(&outcome, LARGEST_STORED)).unwrap();
         let back: StoredOutcome = serde_json::from_str(&text).unwrap();
         assert_eq!(back.restore("c").unwrap().payload.get(), "[1]");
-        let lost = StoredOutcome::of(&Err(InvokeError::Disconnected { command: "c".into() }));
+        let lost = StoredOutcome::of(&Err(InvokeError::Disconnected { command: "c".into() }), LARGEST_STORED);
         assert!(matches!(lost.restore("c"), Err(InvokeError::OutcomeUnknown { .. })));
     }
 }

@@ -1,7 +1,10 @@
 //! Takes a call from its caller to its outcome: what may be asked, one run for one key, who waits and how long.
 
 use super::argv::{self, CheckedRun};
-use super::call::{InvokeNode, InvokeOrigin, LONGEST_TIMEOUT, Outcome, StoredOutcome, fingerprint};
+use super::call::{
+    InvokeNode, InvokeOrigin, LARGEST_STORED, LARGEST_STORED_FOR_OPERATORS, LONGEST_TIMEOUT, Outcome,
+    StoredOutcome, fingerprint,
+};
 use super::error::InvokeError;
 use super::names::NameError;
 use super::once::{Begun, Fingerprint, Keep, Lead};
@@ -140,7 +143,7 @@ impl Courier {
 
     async fn carry(&self, errand: Errand) -> Outcome {
         let by_agent = matches!(errand.origin, InvokeOrigin::Agent { .. });
-        if !by_agent && !policy::acts(&errand.command) {
+        if !by_agent && policy::only_looks(&errand.command) {
             return self.send(errand).await;
         }
         if let Err(refused) = &errand.params {
@@ -154,7 +157,8 @@ impl Courier {
         }
         let outcome = self.send(errand).await;
         let ran = outcome.as_ref().err().is_none_or(InvokeError::may_have_run);
-        let stored = ran.then(|| serde_json::to_string(&StoredOutcome::of(&outcome)).ok()).flatten();
+        let largest = if by_agent { LARGEST_STORED } else { LARGEST_STORED_FOR_OPERATORS };
+        let stored = ran.then(|| serde_json::to_string(&StoredOutcome::of(&outcome, largest)).ok()).flatten();
         let store = self.store.clone();
         let storing = async move {
             if let Err(error) = store.finish_node_call(&key, stored).await {

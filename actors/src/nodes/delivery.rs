@@ -6,12 +6,13 @@ use super::call::{InvokeOutcome, Outcome};
 use super::calls::{Answer, End};
 use super::courier::{Courier, Errand, Payload};
 use super::error::{InvokeError, is_not_ready};
-use super::table::NodeConnection;
+use super::table::{NodeConnection, event_frame};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::time::Duration;
+use tidegate_protocol::limits::MAX_PAYLOAD;
 use tokio::time::{Instant, timeout_at};
 
 /// A node that is not ready yet is asked again after these pauses.
@@ -95,7 +96,12 @@ impl Courier {
             idempotency_key: &errand.key,
             session_key: errand.session_key.as_deref(),
         };
-        if !connection.event("node.invoke.request", &request) {
+        let frame = event_frame("node.invoke.request", &request).ok_or(InvokeError::Busy)?;
+        // A larger one would cost the node its connection, and every other call on it its answer.
+        if frame.len() > MAX_PAYLOAD {
+            return Err(InvokeError::ParamsTooLarge);
+        }
+        if !connection.sink.send(frame) {
             return Err(InvokeError::Busy);
         }
         let mut recall = Recall { connection: &connection, invoke_id: &id, armed: true };

@@ -25,6 +25,10 @@ pub enum InvokeError {
     BadRun(#[from] RunRefused),
     #[error("the idempotency key belongs to a request with other params")]
     KeyReused,
+    #[error("params too large")]
+    ParamsTooLarge,
+    #[error("the answer to `{command}` does not fit into a frame")]
+    AnswerTooLarge { command: String },
     #[error("node not connected")]
     NotConnected,
     #[error("the node does not take in what it was sent before")]
@@ -50,7 +54,10 @@ impl InvokeError {
         match self {
             Self::NodeFailed { error } => !is_not_ready(error.as_ref()),
             Self::TimedOut { dispatched } => *dispatched,
-            Self::Disconnected { .. } | Self::OutcomeUnknown { .. } | Self::OutcomeForgotten { .. } => true,
+            Self::Disconnected { .. }
+            | Self::OutcomeUnknown { .. }
+            | Self::OutcomeForgotten { .. }
+            | Self::AnswerTooLarge { .. } => true,
             _ => false,
         }
     }
@@ -101,6 +108,10 @@ impl From<&InvokeError> for ErrorShape {
                 Self::invalid("idempotencyKey was used before with other params; a new call needs a new key")
                     .with_details(json!({ "code": "IDEMPOTENCY_KEY_REUSED" }))
             }
+            InvokeError::ParamsTooLarge => Self::invalid(error.to_string())
+                .with_details(json!({ "code": "PARAMS_TOO_LARGE", "nodeCommandDispatched": false })),
+            InvokeError::AnswerTooLarge { .. } => Self::unavailable(error.to_string())
+                .with_details(json!({ "code": "ANSWER_TOO_LARGE", "nodeCommandDispatched": true })),
             InvokeError::NotConnected => Self::unavailable("node not connected").with_details(json!({
                 "code": "NOT_CONNECTED",
                 "nodeError": { "code": "NOT_CONNECTED", "message": "node not connected" },

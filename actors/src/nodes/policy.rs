@@ -126,26 +126,31 @@ pub(super) fn needs_admin(command: &str) -> bool {
         || command.starts_with("browser.proxy.")
 }
 
-/// Whether running the command twice does something twice. Such a call is recorded before it is sent, so
-/// that its idempotency key holds even after a crash.
-pub(super) fn acts(command: &str) -> bool {
-    matches!(
+/// Whether the command surely changes nothing, so that running it twice does no harm. A call of any other, an unknown one
+/// above all, is recorded before it is sent: its idempotency key holds even after a crash.
+pub(super) fn only_looks(command: &str) -> bool {
+    let named = matches!(
         command,
-        "system.run"
-            | "system.notify"
-            | "system.execApprovals.set"
-            | "agent.cli.claude.run.v1"
-            | "mcp.tools.call.v1"
-            | "computer.act"
-            | "mobile.ui.act"
-            | "notifications.actions"
-            | "sms.send"
-            | "contacts.add"
-            | "calendar.add"
-            | "reminders.add"
-            | "terminal.upload"
-            | "camera.ptz.control"
-    ) || command.starts_with("browser.proxy")
+        "system.which"
+            | "system.run.prepare"
+            | "system.execApprovals.get"
+            | "fs.listDir"
+            | "file.stat"
+            | "file.fetch"
+            | "dir.fetch"
+            | "device.info"
+            | "device.status"
+            | "contacts.search"
+            | "calendar.events"
+            | "photos.latest"
+            | "motion.activity"
+            | "motion.pedometer"
+            | "sms.search"
+            | "health.summary"
+            | "ollama.models"
+    );
+    let command = command.strip_suffix(".v1").unwrap_or(command);
+    named || matches!(command.rsplit('.').next(), Some("list" | "get" | "status"))
 }
 
 impl Refused {
@@ -190,6 +195,18 @@ mod tests {
 
     fn on_linux(policy: CommandPolicy<'_>, surface: &Surface, command: &str) -> Result<(), Refused> {
         policy.permits("linux", Platform::Linux, surface, surface, command)
+    }
+
+    #[test]
+    fn a_command_acts_unless_it_is_known_to_look_only() {
+        for command in
+            ["system.which", "dir.list", "location.get", "device.status", "anthropic.claude.sessions.list.v1"]
+        {
+            assert!(only_looks(command), "{command}");
+        }
+        for command in ["system.run", "file.write", "camera.snap", "foo.bar", "widget", "a.list.b"] {
+            assert!(!only_looks(command), "{command}");
+        }
     }
 
     #[test]

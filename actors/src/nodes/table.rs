@@ -256,20 +256,20 @@ impl NodeConnection {
         look(&mut self.published.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Sends an event to this socket alone: no sequence number.
+    /// Sends an event to this socket alone.
     pub fn event<T: serde::Serialize>(&self, event: &'static str, payload: &T) -> bool {
-        #[derive(serde::Serialize)]
-        struct Frame<'a, T> {
-            r#type: &'static str,
-            event: &'static str,
-            payload: &'a T,
-        }
-        match serde_json::to_string(&Frame { r#type: "event", event, payload }) {
-            Ok(frame) => self.sink.send(frame),
-            Err(error) => {
-                tracing::error!(%error, event, "event could not be written as json");
-                false
-            }
-        }
+        event_frame(event, payload).is_some_and(|frame| self.sink.send(frame))
     }
+}
+
+/// The text of an event for one socket: no sequence number.
+pub(super) fn event_frame<T: serde::Serialize>(event: &'static str, payload: &T) -> Option<String> {
+    #[derive(serde::Serialize)]
+    struct Frame<'a, T> {
+        r#type: &'static str,
+        event: &'static str,
+        payload: &'a T,
+    }
+    let frame = serde_json::to_string(&Frame { r#type: "event", event, payload });
+    frame.inspect_err(|error| tracing::error!(%error, event, "event could not be written as json")).ok()
 }

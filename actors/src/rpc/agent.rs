@@ -2,19 +2,20 @@
 
 use super::call::{AGENT, Call, Reply, json, restarting};
 use super::chat::{SentFile, Submitted, attachment, sender, submit, thinking};
-use super::table::Method;
-use crate::agent::{AwaitRun, RunStatus};
+use super::table::{Method, carried_through};
+use crate::agent::{AwaitRun, HasRoom, RunStatus};
 use crate::clock::now_ms;
 use crate::inbound::{ChatKind, Inbound, Route};
 use crate::session_key::{agent_of, canonical};
+use futures_util::future::LocalBoxFuture;
 use serde::Deserialize;
 use serde_json::{Value, json as object};
 use std::time::Duration;
 use tidegate_protocol::{ErrorCode, ErrorShape, Scope};
 
 pub(super) const METHODS: &[Method] = &[
-    Method::operator("agent", Scope::Write, |call| Box::pin(agent(call))),
-    Method::operator("agent.wait", Scope::Write, |call| Box::pin(wait(call))),
+    Method::operator("agent", Scope::Write, agent).while_asked(),
+    Method::operator("agent.wait", Scope::Write, |call| Box::pin(wait(call))).while_asked(),
 ];
 
 /// How long `agent` waits when the caller does not say.
@@ -64,7 +65,18 @@ struct AgentParams {
     attachments: Vec<SentFile>,
 }
 
-async fn agent(call: Call) -> Reply {
+/// The turn is begun whatever becomes of the caller; its end is waited for while somebody does.
+fn agent(call: Call) -> LocalBoxFuture<'static, Reply> {
+    let begun = carried_through(begin(call.clone()));
+    Box::pin(async move {
+        let await_run = begun.await?;
+        let run_id = await_run.run_id.clone();
+        let status = call.gateway.agent.send(await_run).await.map_err(restarting(AGENT))?;
+        final_reply(&run_id, status)
+    })
+}
+
+async fn begin(call: Call) -> Result<AwaitRun, ErrorShape> {
     let mut params: AgentParams = call.params()?;
     if params.message.trim().is_empty() {
         return Err(call.invalid("/message", "must not have fewer than 1 characters"));
@@ -73,6 +85,7 @@ async fn agent(call: Call) -> Reply {
         return Err(call.invalid("/idempotencyKey", "must not have fewer than 1 characters"));
     }
     let session_key = session_key(&call, &params).await?;
+    check_room(&call, &session_key, &params.idempotency_key).await?;
     let route = if params.deliver { Some(route(&call, &params, &session_key).await?) } else { None };
     let patience = params.timeout.filter(|&seconds| seconds > 0).map_or(PATIENCE, Duration::from_secs);
     let files = std::mem::take(&mut params.attachments);
@@ -102,9 +115,20 @@ async fn agent(call: Call) -> Reply {
         "acceptedAt": now_ms(),
     }))?;
     call.interim(&accepted);
-    let await_run = AwaitRun { run_id: run_id.clone(), timeout: patience };
-    let status = call.gateway.agent.send(await_run).await.map_err(restarting(AGENT))?;
-    final_reply(&run_id, status)
+    Ok(AwaitRun { run_id, timeout: patience })
+}
+
+/// Refuses a new call where too many wait: it would have to be cut short, and its caller can as well come back.
+async fn check_room(call: &Call, session_key: &str, run_id: &str) -> Result<(), ErrorShape> {
+    let gateway = &call.gateway;
+    let room = HasRoom { session_key: session_key.to_owned() };
+    if gateway.agent.send(room).await.map_err(restarting(AGENT))?
+        || gateway.store.ingress_of_run(run_id).await?.is_some()
+    {
+        return Ok(());
+    }
+    Err(ErrorShape::unavailable("too many calls wait in this session; try again later")
+        .retry_after(Duration::from_secs(5)))
 }
 
 fn model(params: &AgentParams) -> Option<String> {

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::time::Duration;
+use tidegate_protocol::limits::MAX_PAYLOAD;
 use tidegate_protocol::{ErrorShape, frame, params};
 
 /// What a method answers with: JSON text, ready to be framed.
@@ -51,6 +52,12 @@ impl Call {
     /// An `INVALID_REQUEST` about one place of the params; `path` is a JSON pointer.
     pub fn invalid(&self, path: &str, problem: &str) -> ErrorShape {
         params::invalid(self.method, path, problem)
+    }
+
+    /// Whether an answer is small enough for a frame.
+    pub fn fits(&self, payload: &RawValue) -> bool {
+        let around = frame::response_ok(&self.id, RawValue::NULL).len();
+        payload.get().len() + around <= MAX_PAYLOAD
     }
 
     /// Sends a first response under the request's id; the handler's own answer follows it.

@@ -105,15 +105,32 @@ pub(super) enum Submitted {
 /// Stores a message and wakes the agent. The agent takes up whatever is stored, should it miss the call.
 pub(super) async fn submit(call: &Call, inbound: Inbound) -> Result<Submitted, ErrorShape> {
     super::agents::known(&call.gateway, agent_of(&inbound.session_key))?;
+    let (session_key, text) = (inbound.session_key.clone(), inbound.text.clone());
     let accepted = call.gateway.store.accept(vec![Arrival::Message(Box::new(inbound))], None).await?;
     match accepted.into_iter().next() {
         Some(Accepted::New(row)) => {
             call.gateway.agent.tell(Arrived(*row));
             Ok(Submitted::New)
         }
-        Some(Accepted::Duplicate(row)) => Ok(Submitted::Known(row)),
-        Some(Accepted::Ignored) | None => Err(ErrorShape::invalid("this idempotency key is taken")),
+        Some(Accepted::Duplicate(row))
+            if row.inbound.session_key != session_key || row.inbound.text != text =>
+        {
+            Err(key_reused())
+        }
+        Some(Accepted::Duplicate(row)) => {
+            if row.state == IngressState::Pending {
+                // Whoever sent it first may have gone before the agent heard of it; what it knows is no news to it.
+                call.gateway.agent.tell(Arrived((*row).clone()));
+            }
+            Ok(Submitted::Known(row))
+        }
+        Some(Accepted::Ignored | Accepted::RunTaken) | None => Err(key_reused()),
     }
+}
+
+fn key_reused() -> ErrorShape {
+    ErrorShape::invalid("idempotencyKey was used before for another message; a new message needs a new key")
+        .with_details(object!({"code": "IDEMPOTENCY_KEY_REUSED"}))
 }
 
 /// The person behind an operator connection. Whoever proved the gateway's own secret owns it; a paired device does

@@ -10,8 +10,9 @@ use std::time::Duration;
 use tidegate_protocol::{ErrorShape, Scope};
 
 pub(super) const METHODS: &[Method] = &[
-    Method::operator("exec.approval.request", Scope::Approvals, |call| Box::pin(request(call))),
-    Method::operator("exec.approval.waitDecision", Scope::Approvals, |call| Box::pin(wait_decision(call))),
+    Method::operator("exec.approval.request", Scope::Approvals, |call| Box::pin(request(call))).while_asked(),
+    Method::operator("exec.approval.waitDecision", Scope::Approvals, |call| Box::pin(wait_decision(call)))
+        .while_asked(),
     Method::operator("exec.approval.resolve", Scope::Approvals, |call| Box::pin(resolve(call))),
     Method::operator("exec.approval.list", Scope::Approvals, |call| Box::pin(list(call))),
     Method::operator("exec.approval.get", Scope::Approvals, |call| Box::pin(get_exec(call))),

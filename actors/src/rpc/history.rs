@@ -103,17 +103,22 @@ impl History {
         let first = rows.first().map_or(1, |row| row.seq);
         // A cursor from before this page can't be continued from it.
         let since = since.filter(|&seq| seq >= first.saturating_sub(1));
-        let mut messages: Vec<Value> =
-            rows.into_iter().filter(|row| since.is_none_or(|seq| row.seq > seq)).map(shown).collect();
+        let newer = since.map(|seq| rows.iter().filter(|row| row.seq > seq).count());
+        let mut messages: Vec<Value> = rows.into_iter().map(shown).collect();
         trim(&mut messages, ask.max_bytes.or(ask.max_chars));
-        let has_more = since.is_none() && messages.len().saturating_add(offset) < total;
+        // News that do not fit would have a hole that the client cannot see: then it gets a page, which says so.
+        let newer = newer.filter(|&newer| newer <= messages.len());
+        if let Some(newer) = newer {
+            messages.drain(..messages.len() - newer);
+        }
+        let has_more = newer.is_none() && messages.len().saturating_add(offset) < total;
         Self {
             session_key,
             session_id: Some(session_id),
             messages,
             total,
             has_more,
-            delta: since.is_some(),
+            delta: newer.is_some(),
             cursor,
         }
     }
@@ -201,6 +206,31 @@ mod tests {
         assert_eq!(messages.len(), 2);
         trim(&mut messages, Some(1));
         assert_eq!(messages, [json!("c".repeat(50))]);
+    }
+
+    #[test]
+    fn news_have_no_hole_or_are_a_page() {
+        let rows = |count: i64| {
+            let row = |seq| TranscriptRow {
+                seq,
+                message_id: format!("m{seq}"),
+                run_id: None,
+                role: "user".into(),
+                message: json!({"role": "user", "content": "x".repeat(400)}),
+                created_at: 0,
+            };
+            (1..=count).map(row).collect::<Vec<_>>()
+        };
+        let page = |max_bytes: usize| {
+            let ask = json!({"sessionKey": "main", "cursor": "s:2", "maxBytes": max_bytes});
+            let ask = serde_json::from_value(ask).unwrap();
+            let page = History::page("main".into(), "s".into(), &ask, 5, rows(5)).into_value();
+            let seqs =
+                page["messages"].as_array().unwrap().iter().map(|row| row["__openclaw"]["seq"].as_i64());
+            (page["kind"].clone(), page["hasMore"].clone(), seqs.map(Option::unwrap).collect::<Vec<_>>())
+        };
+        assert_eq!(page(100_000), (json!("delta"), Value::Null, vec![3, 4, 5]));
+        assert_eq!(page(1200), (Value::Null, json!(true), vec![4, 5]));
     }
 
     #[actix::test]

@@ -24,7 +24,7 @@ mod status;
 mod table;
 
 pub use call::{Call, Payload, Reply, json};
-pub use status::{Readiness, health, model_configured, readiness};
+pub use status::{Readiness, announce_health, health, model_configured, readiness};
 pub use table::{Access, Handler, Method, Refused, advertised, dispatch};
 
 /// Events that `hello-ok` announces.
@@ -54,6 +54,8 @@ pub const EVENTS: &[&str] = &[
     "device.pair.setup.completed",
     "exec.approval.requested",
     "exec.approval.resolved",
+    "voicewake.changed",
+    "voicewake.routing.changed",
     "outbox.unknown",
 ];
 

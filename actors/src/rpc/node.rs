@@ -5,8 +5,8 @@ use super::table::Method;
 use crate::clock::now_ms;
 use crate::devices;
 use crate::nodes::{
-    ApproveSurface, Courier, DEFAULT_TIMEOUT, ForgetNode, InvokeNode, InvokeOrigin, NodeView, RejectSurface,
-    RenameNode, pairing_list,
+    ApproveSurface, Courier, DEFAULT_TIMEOUT, ForgetNode, InvokeError, InvokeNode, InvokeOrigin, NodeView,
+    RejectSurface, RenameNode, pairing_list,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -16,7 +16,7 @@ use tidegate_protocol::{ErrorShape, Scope};
 pub(super) const METHODS: &[Method] = &[
     Method::operator("node.list", Scope::Read, |call| Box::pin(std::future::ready(list(&call)))),
     Method::operator("node.describe", Scope::Read, |call| Box::pin(std::future::ready(describe(&call)))),
-    Method::operator("node.invoke", Scope::Write, |call| Box::pin(invoke(call))),
+    Method::operator("node.invoke", Scope::Write, |call| Box::pin(invoke(call))).while_asked(),
     Method::operator("node.rename", Scope::Pairing, |call| Box::pin(rename(call))),
     Method::operator("node.pair.list", Scope::Pairing, |call| {
         Box::pin(std::future::ready(json(&pairing_list(&call.gateway))))
@@ -112,7 +112,18 @@ async fn invoke(call: Call) -> Reply {
         session_key,
         origin: InvokeOrigin::operator(&call.caller),
     };
-    json(&*Courier::of(&call.gateway).invoke(ask).await?)
+    let outcome = Courier::of(&call.gateway).invoke(ask).await?;
+    let answer = json(&*outcome)?;
+    if call.fits(&answer) {
+        return Ok(answer);
+    }
+    // Large output is in it twice, and once is enough.
+    let answer = json(&outcome.without_text())?;
+    if call.fits(&answer) { Ok(answer) } else { Err(too_large(outcome.command.clone())) }
+}
+
+fn too_large(command: String) -> ErrorShape {
+    InvokeError::AnswerTooLarge { command }.into()
 }
 
 async fn rename(call: Call) -> Reply {

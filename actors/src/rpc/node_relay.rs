@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use tidegate_protocol::{ErrorShape, Scope};
 
 pub(super) const METHODS: &[Method] = &[
-    Method::operator("fs.listDir", Scope::Write, |call| Box::pin(list_dir(call))),
-    Method::operator("exec.approvals.node.get", Scope::Admin, |call| Box::pin(get_approvals(call))),
+    Method::operator("fs.listDir", Scope::Write, |call| Box::pin(list_dir(call))).while_asked(),
+    Method::operator("exec.approvals.node.get", Scope::Admin, |call| Box::pin(get_approvals(call)))
+        .while_asked(),
     Method::operator("exec.approvals.node.set", Scope::Admin, |call| Box::pin(set_approvals(call))),
 ];
 

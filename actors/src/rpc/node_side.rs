@@ -1,7 +1,7 @@
 //! `node.*` for nodes: answering calls, telling news, publishing tools. A node speaks for itself alone.
 
 use super::call::{Call, Reply, json};
-use super::table::Method;
+use super::table::{Method, carried_through};
 use crate::clock::now_ms;
 use crate::events::Audience;
 use crate::nodes::{Answer, NodeConnection, NodeError, hear};
@@ -10,14 +10,14 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use tidegate_protocol::error::AWAITING_APPROVAL;
-use tidegate_protocol::{ErrorShape, Scope};
+use tidegate_protocol::{ErrorShape, Scope, lenient};
 
 pub(super) const METHODS: &[Method] = &[
     // Not a future that waits: an answer counts from the moment its frame was read, even if the socket
     // closes right behind it.
     Method::node("node.invoke.result", |call| Box::pin(std::future::ready(result(&call)))),
     Method::node("node.invoke.progress", |call| Box::pin(std::future::ready(progress(&call)))),
-    Method::node("node.event", |call| Box::pin(event(call))),
+    Method::node("node.event", |call| Box::pin(carried_through(event(call)))),
     Method::node("node.pluginTools.update", |call| Box::pin(std::future::ready(plugin_tools(&call)))),
     Method::node("node.skills.update", |call| Box::pin(std::future::ready(skills(&call)))),
     Method::node("node.runnerInventory.update", |call| Box::pin(std::future::ready(inventory(&call))))
@@ -90,7 +90,7 @@ async fn event(call: Call) -> Reply {
     let EventParams { event, payload, payload_json } = call.params()?;
     let node_id = own_id(&call)?;
     let payload = match payload_json {
-        Some(text) => serde_json::from_str(&text).ok(),
+        Some(text) => lenient::from_str(&text).ok(),
         None => payload,
     };
     json(&hear(&call.gateway, node_id, &event, payload).await?)

@@ -6,8 +6,10 @@ use crate::agent::providers::catalog::{Catalog, process_env};
 use crate::channels::shared_conversation;
 use crate::clock::now_ms;
 use crate::connection::presence;
+use crate::events::{Audience, Broadcast};
 use crate::settings::Settings;
 use crate::{Gateway, VERSION};
+use serde_json::value::to_raw_value;
 use serde_json::{Map, Value, json as object};
 use std::time::Instant;
 use tidegate_protocol::{ErrorShape, Scope};
@@ -32,7 +34,23 @@ async fn health_method(call: Call) -> Reply {
         health["ok"] = failing.is_empty().into();
         health["failing"] = failing.into();
     }
+    actix::spawn(announce_health(call.gateway));
     json(&health)
+}
+
+/// Tells everyone how the gateway fares, each as much as it may know.
+pub async fn announce_health(gateway: Gateway) {
+    if gateway.connections.is_empty() {
+        return;
+    }
+    let version = gateway.versions.health_changed();
+    for (details, audience) in [(true, Audience::Scope(Scope::Read)), (false, Audience::Without(Scope::Read))]
+    {
+        if let Ok(payload) = to_raw_value(&health(&gateway, details).await) {
+            let version = Some(version);
+            gateway.events.tell(Broadcast { event: "health", payload, audience, droppable: true, version });
+        }
+    }
 }
 
 /// The `health` object; without `details` only that it lives.

@@ -32,28 +32,37 @@ pub struct Method {
     pub(crate) advertised: bool,
     /// Changes the gateway itself: not too often.
     pub(crate) paced: bool,
+    /// Carried through once begun, even if its caller goes: others must hear of what it wrote.
+    pub(crate) lasting: bool,
     pub(crate) handler: Handler,
 }
 
 impl Method {
-    /// A method for operators.
+    /// A method for operators; one that may do more than read is carried through.
     pub const fn operator(name: &'static str, scope: Scope, handler: Handler) -> Self {
-        Self { name, access: Access::Operator(scope), advertised: true, paced: false, handler }
+        let lasting = !matches!(scope, Scope::Read);
+        Self { name, access: Access::Operator(scope), advertised: true, paced: false, lasting, handler }
     }
 
     /// A method for nodes.
     pub const fn node(name: &'static str, handler: Handler) -> Self {
-        Self { name, access: Access::Node, advertised: true, paced: false, handler }
+        Self { name, access: Access::Node, advertised: true, paced: false, lasting: false, handler }
     }
 
     /// A method that needs no scope.
     pub const fn anyone(name: &'static str, handler: Handler) -> Self {
-        Self { name, access: Access::Anyone, advertised: true, paced: false, handler }
+        Self { name, access: Access::Anyone, advertised: true, paced: false, lasting: false, handler }
     }
 
     /// A change of the gateway itself, of which one address may make only so many a minute.
     pub const fn paced(mut self) -> Self {
         self.paced = true;
+        self
+    }
+
+    /// Given up when its caller goes, whatever it may do.
+    pub const fn while_asked(mut self) -> Self {
+        self.lasting = false;
         self
     }
 
@@ -113,7 +122,23 @@ pub fn dispatch(
     if method.paced {
         pace::count_change(method.name, call.caller.peer).map_err(Refused::Error)?;
     }
-    Ok((method.handler)(call))
+    let answer = (method.handler)(call);
+    Ok(if method.lasting { Box::pin(carried_through(answer)) } else { answer })
+}
+
+/// Begins the work now and carries it through, also when nobody stays for its answer.
+pub(super) fn carried_through<T: 'static>(
+    work: impl Future<Output = Result<T, ErrorShape>> + 'static,
+) -> impl Future<Output = Result<T, ErrorShape>> {
+    let work = actix::spawn(work);
+    async move {
+        match work.await.map_err(tokio::task::JoinError::try_into_panic) {
+            Ok(answer) => answer,
+            // A bug ends the connection, as it would without a task of its own.
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            Err(Err(_)) => Err(ErrorShape::unavailable("the gateway is stopping").retryable()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -125,6 +150,20 @@ mod tests {
         let uncalled = |_| unreachable!("no such method");
         let Err(Refused::Error(error)) = dispatch(&"é".repeat(200_000), uncalled) else { panic!() };
         assert!(error.message.len() < 300, "{}", error.message.len());
+    }
+
+    #[actix::test]
+    async fn what_was_begun_is_carried_through_though_nobody_waits() {
+        let (told, heard) = tokio::sync::oneshot::channel();
+        let (go, ready) = tokio::sync::oneshot::channel::<()>();
+        let work = async move {
+            let _ = ready.await;
+            let _ = told.send(());
+            Ok(())
+        };
+        drop(carried_through(work));
+        go.send(()).unwrap();
+        heard.await.unwrap();
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use tidegate_protocol::connect::ConnectParams;
 use tidegate_protocol::frame::{self, Request};
+use tidegate_protocol::limits::MAX_PAYLOAD;
 use tidegate_protocol::{ErrorShape, Role};
 
 /// Requests of one connection that may be worked on at a time.
@@ -61,6 +62,9 @@ impl Open {
     /// The hello is out: events may follow, and others hear of it.
     pub(super) fn announce(&mut self, params: ConnectParams) {
         self.announced = true;
+        if self.caller.role == Role::Node {
+            self.tell_wake_words();
+        }
         if let Some(connection) = self.gateway.connections.get(&self.caller.conn_id) {
             connection.open_for_events();
         }
@@ -79,6 +83,20 @@ impl Open {
             self.gateway.devices.tell(CodeDelivered(code));
         }
         self.presence_changed();
+    }
+
+    /// What a node hears first: there are no wake words, and what is said goes where it always goes.
+    fn tell_wake_words(&self) {
+        let routing =
+            json!({"version": 1, "defaultTarget": {"mode": "current"}, "routes": [], "updatedAtMs": 0});
+        for (event, payload) in [
+            ("voicewake.changed", json!({"triggers": []})),
+            ("voicewake.routing.changed", json!({"config": routing})),
+        ] {
+            if let Ok(payload) = to_raw_value(&payload) {
+                self.caller.push(event, &payload);
+            }
+        }
     }
 
     fn presence_changed(&self) {
@@ -169,13 +187,21 @@ fn respond(
         drop(place);
         // A revocation wins over whatever was in flight.
         if !caller.is_revoked() {
-            let text = match answer {
+            let mut text = match answer {
                 Ok(payload) => frame::response_ok(&id, &payload),
                 Err(error) => frame::response_error(&id, &error),
             };
+            if text.len() > MAX_PAYLOAD {
+                text = frame::response_error(&id, &too_large());
+            }
             let _ = caller.outbound.frame(text);
         }
     })
+}
+
+fn too_large() -> ErrorShape {
+    ErrorShape::unavailable("the answer does not fit into a frame; ask for less")
+        .with_details(json!({"code": "ANSWER_TOO_LARGE"}))
 }
 
 /// One request in flight, until dropped.

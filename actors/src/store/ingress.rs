@@ -34,6 +34,8 @@ pub enum Accepted {
     Duplicate(Box<IngressRow>),
     /// It was stored as ignored, now or earlier.
     Ignored,
+    /// It isn't stored: another message's run has the id that its run would have.
+    RunTaken,
 }
 
 /// A stored message.
@@ -65,7 +67,9 @@ impl Store {
         offset: Option<Offset>,
     ) -> Result<Vec<Accepted>, StoreError> {
         self.write(move |db| {
-            let accepted = arrivals.into_iter().map(|arrival| accept_one(db, arrival)).collect();
+            // Nothing may be written behind a failure: SQLite may have undone the transaction it belonged to.
+            let accepted =
+                arrivals.into_iter().map(|arrival| accept_one(db, arrival)).collect::<Result<_, _>>()?;
             if let Some(Offset { channel, account, value }) = offset {
                 db.prepare_cached(
                     "INSERT INTO offsets VALUES (?1, ?2, ?3)
@@ -73,7 +77,7 @@ impl Store {
                 )?
                 .execute(params![channel, account, value])?;
             }
-            accepted
+            Ok(accepted)
         })
         .await
     }
@@ -154,6 +158,17 @@ fn accept_one(db: &Connection, arrival: Arrival) -> Result<Accepted, StoreError>
 }
 
 fn accept_message(db: &Connection, inbound: Inbound) -> Result<Accepted, StoreError> {
+    let taken: bool = db
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM ingress WHERE run_id = ?1 AND state <> 'ignored'
+                            AND (channel, account, event_id) <> (?2, ?3, ?4))",
+        )?
+        .query_row([&inbound.run_id, &inbound.channel, &inbound.account, &inbound.event_id], |row| {
+            row.get(0)
+        })?;
+    if taken {
+        return Ok(Accepted::RunTaken);
+    }
     let stored = db
         .prepare_cached(
             "INSERT INTO ingress (channel, account, event_id, run_id, session_key, body, state, received_at)
@@ -240,6 +255,17 @@ mod tests {
         let first = store.accept(vec![message("7"), message("7")], Some(offset)).await.unwrap();
         assert!(matches!(first[..], [Accepted::New(_), Accepted::Duplicate(_)]));
         assert_eq!(store.offset("telegram", "default").await.unwrap(), Some(8));
+        assert_eq!(store.pending_ingress().await.unwrap().len(), 1);
+    }
+
+    #[actix::test]
+    async fn no_two_messages_share_a_run() {
+        let store = Store::temporary().unwrap();
+        let Arrival::Message(mut other) = message("7") else { panic!("no message") };
+        other.channel = "cli".into();
+        let accepted =
+            store.accept(vec![message("7"), Arrival::Message(other), message("7")], None).await.unwrap();
+        assert!(matches!(accepted[..], [Accepted::New(_), Accepted::RunTaken, Accepted::Duplicate(_)]));
         assert_eq!(store.pending_ingress().await.unwrap().len(), 1);
     }
 

@@ -211,17 +211,27 @@ impl Store {
         .await
     }
 
-    /// At start: calls that were on their way when the gateway died ended nobody knows how. Also forgets
-    /// calls that are too old to be asked for again.
+    /// Forgets calls that are too old to be asked for again.
+    ///
+    /// # Errors
+    /// If the database can't be written.
+    pub async fn prune_node_calls(&self) -> Result<usize, StoreError> {
+        self.write(|db| {
+            let before = now_ms() - KEEP_MS;
+            Ok(db.execute(
+                "DELETE FROM idempotency WHERE scope = ?1 AND created_at < ?2",
+                params![SCOPE, before],
+            )?)
+        })
+        .await
+    }
+
+    /// At start: calls that were on their way when the gateway died ended nobody knows how.
     ///
     /// # Errors
     /// If the database can't be written.
     pub async fn give_up_node_calls(&self) -> Result<usize, StoreError> {
         self.write(|db| {
-            db.execute(
-                "DELETE FROM idempotency WHERE scope = ?1 AND created_at < ?2",
-                params![SCOPE, now_ms() - KEEP_MS],
-            )?;
             Ok(db.execute(
                 "UPDATE idempotency SET state = 'unknown' WHERE scope = ?1 AND state = 'running'",
                 [SCOPE],
@@ -368,6 +378,18 @@ mod tests {
         store.save_node_request(node("n"), request("r", "n")).await.unwrap();
         store.delete_node("n").await.unwrap();
         assert_eq!(store.load_nodes().await.unwrap(), (vec![], vec![]));
+    }
+
+    #[actix::test]
+    async fn old_calls_are_forgotten_and_young_ones_kept() {
+        let store = Store::temporary().unwrap();
+        for key in ["old", "young"] {
+            store.begin_node_call(key, "f").await.unwrap();
+        }
+        let age = "UPDATE idempotency SET created_at = created_at - ?1 WHERE key = 'old'";
+        store.write(move |db| Ok(db.execute(age, [KEEP_MS + 1])?)).await.unwrap();
+        assert_eq!(store.prune_node_calls().await.unwrap(), 1);
+        assert_eq!(store.begin_node_call("young", "f").await.unwrap(), StoredCall::Unknown);
     }
 
     #[actix::test]

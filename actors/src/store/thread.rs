@@ -62,11 +62,15 @@ fn write_loop(connection: &Connection, mut jobs: mpsc::Receiver<Job>) {
         {
             batch.push(job);
         }
-        commit_together(connection, batch);
+        let mut batch = batch.into_iter();
+        while batch.len() > 0 {
+            commit_together(connection, &mut batch);
+        }
     }
 }
 
-fn commit_together(connection: &Connection, batch: Vec<Job>) {
+/// Commits what is in the batch, or what of it came before a job that took the transaction with it.
+fn commit_together(connection: &Connection, batch: &mut std::vec::IntoIter<Job>) {
     if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
         let error = StoreError::Commit(Arc::new(error));
         for job in batch {
@@ -76,25 +80,39 @@ fn commit_together(connection: &Connection, batch: Vec<Job>) {
         return;
     }
     let mut finishes = Vec::with_capacity(batch.len());
-    for job in batch {
-        let opened = connection.execute_batch("SAVEPOINT job");
+    let mut undone = None;
+    for job in batch.by_ref() {
+        if let Err(error) = connection.execute_batch("SAVEPOINT job") {
+            refuse(connection, job, &StoreError::Commit(Arc::new(error)));
+            continue;
+        }
         let (keep, finish) = job(connection);
-        let closed = match (opened, keep) {
-            (Ok(()), true) => connection.execute_batch("RELEASE job"),
-            (Ok(()), false) => connection.execute_batch("ROLLBACK TO job; RELEASE job"),
-            (Err(error), _) => Err(error),
-        };
+        let closed = connection.execute_batch(match keep {
+            true => "RELEASE job",
+            false => "ROLLBACK TO job; RELEASE job",
+        });
         finishes.push((finish, closed));
+        if connection.is_autocommit() {
+            // A full disk or a failing one makes SQLite undo the whole transaction. The next savepoint would begin, and
+            // commit, one of its own.
+            undone = Some(Err(Arc::new(undone_with_another())));
+            break;
+        }
     }
-    let committed = connection.execute_batch("COMMIT").map_err(Arc::new);
+    let committed = undone.unwrap_or_else(|| connection.execute_batch("COMMIT").map_err(Arc::new));
     if committed.is_err() && !connection.is_autocommit() {
         // A full disk leaves the transaction open; nothing of it may linger into the next batch.
         let _ = connection.execute_batch("ROLLBACK");
     }
     for (finish, closed) in finishes {
-        let fate = closed.map_err(Arc::new).and(committed.clone());
+        let fate = committed.clone().and(closed.map_err(Arc::new));
         finish(fate.map_err(StoreError::Commit));
     }
+}
+
+fn undone_with_another() -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT_ROLLBACK);
+    rusqlite::Error::SqliteFailure(code, Some("undone together with a write that failed".to_owned()))
 }
 
 /// Answers a job whose transaction could not even begin, with all its changes undone.
@@ -109,5 +127,48 @@ fn read_loop(connection: &Connection, mut jobs: mpsc::Receiver<Job>) {
     while let Some(job) = jobs.blocking_recv() {
         let (_, finish) = job(connection);
         finish(Ok(()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    /// Writes so many bytes, and notes what it was told in the end.
+    fn writes(name: &'static str, bytes: usize, told: &Arc<Mutex<Vec<(&'static str, bool)>>>) -> Job {
+        let told = Arc::clone(told);
+        Box::new(move |db| {
+            let result = db.execute("INSERT INTO facts VALUES (?1, ?2)", (name, "x".repeat(bytes)));
+            let kept = result.is_ok();
+            let finish = Box::new(move |fate: Result<(), StoreError>| {
+                told.lock().unwrap().push((name, result.is_ok() && fate.is_ok()));
+            });
+            (kept, finish)
+        })
+    }
+
+    #[test]
+    fn what_a_full_disk_undid_is_told_so_and_nothing_else_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Connection::open(folder.path().join("a.db")).unwrap();
+        db.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT)")
+            .unwrap();
+        db.query_row("PRAGMA max_page_count = 20", [], |_| Ok(())).unwrap();
+        let told = Arc::default();
+        let names = ["before", "large", "after", "last"];
+        let batch = names.map(|name| writes(name, if name == "large" { 1 << 20 } else { 10 }, &told));
+        let mut batch = batch.into_iter().collect::<Vec<_>>().into_iter();
+        while batch.len() > 0 {
+            commit_together(&db, &mut batch);
+        }
+        let mut stored = db.prepare("SELECT name FROM facts ORDER BY rowid").unwrap();
+        let stored =
+            stored.query_map([], |row| row.get(0)).unwrap().collect::<Result<Vec<String>, _>>().unwrap();
+        let told = told.lock().unwrap();
+        let promised: Vec<_> = told.iter().filter(|(_, kept)| *kept).map(|(name, _)| *name).collect();
+        assert_eq!(told.iter().map(|(name, _)| *name).collect::<Vec<_>>(), names);
+        assert_eq!(promised, ["after", "last"]);
+        assert_eq!(stored, promised);
     }
 }

@@ -1,11 +1,11 @@
 //! Which variables of a request reach a command.
 //!
-//! A variable can make a harmless program load foreign code, so the ones that do are dropped; so is `PATH`, which decides
-//! what a name means. A shell gets only variables about the terminal and the language.
+//! A variable can make a harmless program load foreign code, so a request with one that does is refused; so is one with
+//! `PATH`, which decides what a name means. A shell gets only variables about the terminal and the language.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
-/// Dropped from a request, whatever the case of the letters.
+/// Refused in a request, whatever the case of the letters.
 const BLOCKED: &[&str] = &[
     "ANSIBLE_CONFIG",
     "BASHOPTS",
@@ -167,58 +167,79 @@ pub(crate) const OWN_SECRETS: &[&str] = &[
     "CF_ACCESS_CLIENT_SECRET",
 ];
 
-/// What is left of a request's variables, and the names that were dropped.
+/// What is left of a request's variables, and the names that a shell is not given.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Filtered {
     pub(crate) kept: Vec<(String, String)>,
     pub(crate) dropped: Vec<String>,
 }
 
-/// Filters the variables of a request; `shell` when the command is a shell with a script in its arguments.
-pub(crate) fn filter(requested: BTreeMap<String, String>, shell: bool) -> Filtered {
-    let mut result = Filtered::default();
-    for (name, value) in requested {
-        match accept(&name, &value, shell) {
-            Some(value) => result.kept.push((name, value)),
-            None => result.dropped.push(name),
-        }
-    }
-    result
+/// The names in a request that no command may be given.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rejected {
+    blocked: Vec<String>,
+    not_portable: Vec<String>,
 }
 
-fn accept(name: &str, value: &str, shell: bool) -> Option<String> {
-    let upper = name.to_ascii_uppercase();
-    let portable = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-        && name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
-    if !portable || value.contains('\0') {
-        return None;
+impl fmt::Display for Rejected {
+    /// In the words of the official node host.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = |what: &str, names: &[String]| {
+            (!names.is_empty()).then(|| format!("{what} override keys: {}", names.join(", ")))
+        };
+        let parts = [named("blocked", &self.blocked), named("invalid non-portable", &self.not_portable)];
+        let parts: Vec<_> = parts.into_iter().flatten().collect();
+        write!(out, "environment override rejected ({})", parts.join("; "))
     }
-    // Turning a pager off is always harmless, and models ask for it often.
-    if matches!(upper.as_str(), "PAGER" | "GIT_PAGER") && matches!(value, "" | "cat") {
-        return Some(String::new());
+}
+
+/// Filters the variables of a request; `shell` when the command is a shell with a script in its arguments.
+pub(crate) fn filter(requested: BTreeMap<String, String>, shell: bool) -> Result<Filtered, Rejected> {
+    let (mut result, mut rejected) = (Filtered::default(), Rejected::default());
+    for (name, value) in requested {
+        let upper = name.to_ascii_uppercase();
+        if !is_portable(&name) || value.contains('\0') {
+            rejected.not_portable.push(name);
+        } else if turns_pager_off(&upper, &value) {
+            result.kept.push((name, String::new()));
+        } else if is_blocked(&upper) {
+            rejected.blocked.push(name);
+        } else if shell && !SHELL_ALLOWED.contains(&upper.as_str()) && !upper.starts_with("LC_") {
+            result.dropped.push(name);
+        } else {
+            result.kept.push((name, value));
+        }
     }
-    if shell {
-        return (SHELL_ALLOWED.contains(&upper.as_str()) || upper.starts_with("LC_"))
-            .then(|| value.to_owned());
-    }
-    let blocked =
-        BLOCKED.contains(&upper.as_str()) || BLOCKED_PREFIXES.iter().any(|prefix| upper.starts_with(prefix));
-    (!blocked).then(|| value.to_owned())
+    if rejected == Rejected::default() { Ok(result) } else { Err(rejected) }
+}
+
+fn is_portable(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit())
+}
+
+/// That is always harmless, and models ask for it often.
+fn turns_pager_off(upper: &str, value: &str) -> bool {
+    matches!(upper, "PAGER" | "GIT_PAGER") && matches!(value, "" | "cat")
+}
+
+fn is_blocked(upper: &str) -> bool {
+    BLOCKED.contains(&upper) || BLOCKED_PREFIXES.iter().any(|prefix| upper.starts_with(prefix))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn names(requested: &[(&str, &str)], shell: bool) -> Vec<String> {
+    fn filtered(requested: &[(&str, &str)], shell: bool) -> Result<Vec<String>, String> {
         let map = requested.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        filter(map, shell).kept.into_iter().map(|(name, _)| name).collect()
+        let names = filter(map, shell).map(|left| left.kept.into_iter().map(|(name, _)| name).collect());
+        names.map_err(|rejected| rejected.to_string())
     }
 
     #[test]
-    fn what_loads_code_is_dropped() {
-        let all = [
-            ("FOO", "1"),
+    fn what_loads_code_is_refused_by_name() {
+        let blocked = [
             ("PATH", "/evil"),
             ("Path", "/evil"),
             ("LD_PRELOAD", "x.so"),
@@ -226,26 +247,26 @@ mod tests {
             ("BASH_ENV", "x"),
             ("GIT_SSH_COMMAND", "x"),
             ("npm_config_script_shell", "x"),
-            ("BASH_FUNC_ls%%", "x"),
-            ("A B", "1"),
-            ("1A", "1"),
             ("TIDEGATE_GATEWAY_TOKEN", "x"),
-            ("RAILS_ENV", "test"),
-            ("NUL", "a\0b"),
         ];
-        assert_eq!(names(&all, false), ["FOO", "RAILS_ENV"]);
+        for (name, value) in blocked {
+            for shell in [true, false] {
+                let expected = format!("environment override rejected (blocked override keys: {name})");
+                assert_eq!(filtered(&[("FOO", "1"), (name, value)], shell), Err(expected));
+            }
+        }
+        for (name, value) in [("BASH_FUNC_ls%%", "x"), ("A B", "1"), ("1A", "1"), ("NUL", "a\0b")] {
+            let expected = format!(
+                "environment override rejected (blocked override keys: CC; invalid non-portable override keys: {name})"
+            );
+            assert_eq!(filtered(&[("CC", "x"), (name, value)], false), Err(expected));
+        }
+        assert_eq!(filtered(&[("FOO", "1"), ("RAILS_ENV", "test")], false).unwrap(), ["FOO", "RAILS_ENV"]);
     }
 
     #[test]
     fn a_shell_gets_the_terminal_and_the_language_only() {
-        let all = [
-            ("FOO", "1"),
-            ("LANG", "C"),
-            ("LC_ALL", "C"),
-            ("TERM", "dumb"),
-            ("GIT_PAGER", "cat"),
-            ("PAGER", "less"),
-        ];
-        assert_eq!(names(&all, true), ["GIT_PAGER", "LANG", "LC_ALL", "TERM"]);
+        let all = [("FOO", "1"), ("LANG", "C"), ("LC_ALL", "C"), ("TERM", "dumb"), ("GIT_PAGER", "cat")];
+        assert_eq!(filtered(&all, true).unwrap(), ["GIT_PAGER", "LANG", "LC_ALL", "TERM"]);
     }
 }

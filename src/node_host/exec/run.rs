@@ -24,6 +24,8 @@ use crate::node_host::{
 
 /// The result leaves this much before the gateway stops waiting for it.
 const MARGIN: Duration = Duration::from_millis(500);
+/// The exit code of a command that took too long, as `timeout` gives it.
+const TIMED_OUT: i32 = 124;
 /// How much output goes into an event; the result has more.
 const EVENT_OUTPUT_BYTES: usize = 20_000;
 
@@ -55,14 +57,15 @@ pub(crate) async fn run(
 ) -> Result<Value, Failure> {
     let cleared = match clear(host, &params).await {
         Ok(cleared) => cleared,
-        Err(refusal) => {
-            if let Some(reason) = refusal.reason {
+        Err(NotCleared::Refused { failure, reason }) => {
+            if let Some(reason) = reason {
                 host.link().event("exec.denied", &about(&params, json!({"reason": reason})));
             }
-            return Err(refusal.failure);
+            return Err(failure);
         }
+        Err(NotCleared::NoFolder(problem)) => return Ok(report(host, &params, Err(problem))),
     };
-    let launch = launch(&params, cleared, limit);
+    let launch = launch(cleared, &params, limit);
     tracing::info!(command = shell::command_text(&launch.argv), cwd = %launch.cwd.display(), "command started");
     let program = launch.argv[0].clone();
     let finished = process::run(launch, cancel, |bytes| progress.push(bytes)).await;
@@ -84,28 +87,38 @@ pub(crate) async fn run(
 struct Cleared {
     argv: Vec<String>,
     cwd: PathBuf,
+    env: Vec<(String, String)>,
 }
 
-struct Refusal {
-    failure: Failure,
-    /// The word for the event; absent when the request itself was wrong.
-    reason: Option<&'static str>,
+enum NotCleared {
+    Refused {
+        failure: Failure,
+        /// The word for the event; absent when the request itself was wrong.
+        reason: Option<&'static str>,
+    },
+    /// There is no such folder to run it in: told as a run that failed, as by the official node host.
+    NoFolder(String),
 }
 
-impl From<Failure> for Refusal {
+impl From<Failure> for NotCleared {
     fn from(failure: Failure) -> Self {
-        Self { failure, reason: None }
+        Self::Refused { failure, reason: None }
     }
 }
 
-impl Refusal {
+impl NotCleared {
     fn denied(reason: &'static str, message: impl std::fmt::Display) -> Self {
-        Self { failure: Failure::denied(message), reason: Some(reason) }
+        Self::Refused { failure: Failure::denied(message), reason: Some(reason) }
     }
 }
 
-async fn clear(host: &Host, params: &RunParams) -> Result<Cleared, Refusal> {
+async fn clear(host: &Host, params: &RunParams) -> Result<Cleared, NotCleared> {
     check_argv(&params.command)?;
+    let env = environment::filter(params.env.clone().unwrap_or_default(), shell::is_shell(&params.command))
+        .map_err(|rejected| Failure::invalid(format!("SYSTEM_RUN_DENIED: {rejected}")))?;
+    if !env.dropped.is_empty() {
+        tracing::warn!(names = ?env.dropped, "variables that a shell is not given");
+    }
     match &params.system_run_plan {
         Some(plan) => check_plan(plan, params)?,
         None => check_raw(&params.command, params.raw_command.as_deref())?,
@@ -117,6 +130,7 @@ async fn clear(host: &Host, params: &RunParams) -> Result<Cleared, Refusal> {
     };
     let request = Request {
         argv: params.command.clone(),
+        env: env.kept,
         cwd: params.cwd.clone(),
         default_cwd: host.folder().to_owned(),
         plan: params.system_run_plan.clone(),
@@ -129,11 +143,11 @@ async fn clear(host: &Host, params: &RunParams) -> Result<Cleared, Refusal> {
     // Reads files, hashes them, follows links: not on the thread that serves the connection.
     tokio::task::spawn_blocking(move || request.judge(&approvals))
         .await
-        .map_err(|_| Refusal::from(Failure::unavailable("the command could not be judged")))?
+        .map_err(|_| NotCleared::from(Failure::unavailable("the command could not be judged")))?
 }
 
 /// Whoever decided saw the plan: the request may not differ from it.
-fn check_plan(plan: &Plan, params: &RunParams) -> Result<(), Refusal> {
+fn check_plan(plan: &Plan, params: &RunParams) -> Result<(), NotCleared> {
     let same = |planned: &Option<String>, asked: &Option<String>| asked.is_none() || planned == asked;
     let cwd = params.cwd.as_deref().is_none_or(|cwd| Path::new(cwd) == plan.cwd);
     let agrees = plan.argv == params.command
@@ -141,13 +155,14 @@ fn check_plan(plan: &Plan, params: &RunParams) -> Result<(), Refusal> {
         && same(&plan.agent_id, &params.agent_id)
         && same(&plan.session_key, &params.session_key);
     if !agrees {
-        return Err(Refusal::denied("plan-mismatch", "the request differs from the prepared plan"));
+        return Err(NotCleared::denied("plan-mismatch", "the request differs from the prepared plan"));
     }
     Ok(())
 }
 
 struct Request {
     argv: Vec<String>,
+    env: Vec<(String, String)>,
     cwd: Option<String>,
     default_cwd: PathBuf,
     plan: Option<Plan>,
@@ -158,45 +173,46 @@ struct Request {
 }
 
 impl Request {
-    fn judge(self, approvals: &ApprovalsStore) -> Result<Cleared, Refusal> {
+    fn judge(self, approvals: &ApprovalsStore) -> Result<Cleared, NotCleared> {
         let cwd = self.working_folder()?;
         if let Some(operand) = self.plan.as_ref().and_then(|plan| plan.mutable_file_operand.as_ref())
             && !operand.unchanged()
         {
             let path = operand.path.display();
-            return Err(Refusal::denied(
+            return Err(NotCleared::denied(
                 "operand-changed",
                 format!("{path} changed after the command was prepared"),
             ));
         }
         if self.approved && self.plan.is_none() {
-            return Err(Refusal::denied("plan-required", "an approval needs the plan that was approved"));
+            return Err(NotCleared::denied("plan-required", "an approval needs the plan that was approved"));
         }
         let policy =
-            approvals.policy(&self.agent).map_err(|error| Refusal::denied("approvals-unusable", error))?;
+            approvals.policy(&self.agent).map_err(|error| NotCleared::denied("approvals-unusable", error))?;
         let analysis = Analysis::of(&self.argv, &cwd);
         let (argv, used) = match decide(&policy, analysis.as_ref(), &cwd, &self.skills, self.approved) {
             Verdict::Run => (self.argv.clone(), Vec::new()),
             Verdict::Listed(used) => {
                 (analysis.as_ref().map_or_else(|| self.argv.clone(), Analysis::pinned), used)
             }
-            Verdict::Ask => return Err(Refusal::denied("approval-required", "approval required")),
-            Verdict::Deny { reason, message } => return Err(Refusal::denied(reason, message)),
+            Verdict::Ask => return Err(NotCleared::denied("approval-required", "approval required")),
+            Verdict::Deny { reason, message } => return Err(NotCleared::denied(reason, message)),
         };
         self.record(approvals, &used, analysis.as_ref(), &cwd);
-        Ok(Cleared { argv, cwd })
+        Ok(Cleared { argv, cwd, env: self.env })
     }
 
-    fn working_folder(&self) -> Result<PathBuf, Refusal> {
+    fn working_folder(&self) -> Result<PathBuf, NotCleared> {
         let Some(plan) = &self.plan else {
-            return Ok(working_folder(self.cwd.as_deref(), &self.default_cwd)?);
+            let folder = working_folder(self.cwd.as_deref(), &self.default_cwd);
+            return folder.map_err(|failure| NotCleared::NoFolder(failure.message));
         };
         match plan.cwd.canonicalize() {
             Ok(real) if real == plan.cwd && real.is_dir() => Ok(real),
             _ => {
                 let message =
                     format!("the folder {} changed after the command was prepared", plan.cwd.display());
-                Err(Refusal::denied("cwd-changed", message))
+                Err(NotCleared::denied("cwd-changed", message))
             }
         }
     }
@@ -220,18 +236,14 @@ impl Request {
     }
 }
 
-fn launch(params: &RunParams, cleared: Cleared, limit: Option<Duration>) -> Launch {
-    let env = environment::filter(params.env.clone().unwrap_or_default(), shell::is_shell(&cleared.argv));
-    if !env.dropped.is_empty() {
-        tracing::warn!(names = ?env.dropped, "variables of a command dropped");
-    }
+fn launch(cleared: Cleared, params: &RunParams, limit: Option<Duration>) -> Launch {
     let asked =
         params.timeout_ms.filter(|ms| *ms >= 1.0).map(|ms| Duration::from_millis(ms.min(1e12) as u64));
     let waits = limit.map(|limit| if limit > MARGIN * 4 { limit - MARGIN } else { limit });
     Launch {
         argv: cleared.argv,
         cwd: cleared.cwd,
-        env: env.kept,
+        env: cleared.env,
         hidden: environment::OWN_SECRETS.iter().map(|name| (*name).to_owned()).collect(),
         timeout: [asked, waits].into_iter().flatten().min(),
     }
@@ -245,7 +257,8 @@ fn report(host: &Host, params: &RunParams, finished: Result<Finished, String>) -
         Ok(done) => {
             let timed_out = done.stopped == Some(Stopped::TimedOut);
             let success = done.exit_code == Some(0) && !timed_out;
-            answer = json!({"exitCode": done.exit_code, "timedOut": timed_out, "success": success});
+            let exit_code = if timed_out { Some(TIMED_OUT) } else { done.exit_code };
+            answer = json!({"exitCode": exit_code, "timedOut": timed_out, "success": success});
             if let (Some(signal), false) = (done.signal, timed_out) {
                 error = json!(format!("ended by signal {signal}"));
             }

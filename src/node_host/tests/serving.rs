@@ -188,12 +188,20 @@ async fn what_cannot_start_or_takes_too_long_says_so() {
     let params = json!({"command": ["/bin/sh", "-c", "echo early; sleep 60"], "timeoutMs": 300});
     let result = node.invoke("system.run", params).await.unwrap();
     assert_eq!((&result["timedOut"], &result["stdout"]), (&json!(true), &json!("early\n")));
+    assert_eq!((&result["exitCode"], &result["success"]), (&json!(124), &json!(false)));
+    let elsewhere = json!({"command": ["id"], "cwd": "/no/such/folder"});
+    let result = node.invoke("system.run", elsewhere).await.unwrap();
+    assert!(result["error"].as_str().unwrap().contains("/no/such/folder"), "{result}");
+    assert_eq!((&result["success"], &result["exitCode"]), (&json!(false), &Value::Null));
     for (params, problem) in [
         (json!({"command": "id"}), "at /command: must be array"),
         (json!({"command": []}), "command required"),
         (json!({"command": ["id", 1]}), "at /command/1: must be string"),
         (json!({"command": ["id"], "rawCommand": "echo safe"}), "rawCommand"),
-        (json!({"command": ["id"], "cwd": "/no/such/folder"}), "/no/such/folder"),
+        (
+            json!({"command": ["id"], "env": {"A": "1", "PATH": "/evil"}}),
+            "SYSTEM_RUN_DENIED: environment override rejected (blocked override keys: PATH)",
+        ),
     ] {
         let error = node.invoke("system.run", params).await.unwrap_err();
         assert_eq!(error["code"], "INVALID_REQUEST");
