@@ -256,14 +256,14 @@ impl Actor for Devices {
 struct SettingsChanged;
 
 impl StreamHandler<SettingsChanged> for Devices {
-    /// Whoever came in with a secret that is not valid any more has to prove itself again.
+    /// Whoever came in by what may not let them in any more has to prove itself again.
     fn handle(&mut self, _: SettingsChanged, _: &mut Self::Context) {
         let now = self.gateway.settings.get();
         let before = std::mem::replace(&mut self.settings, Arc::clone(&now));
-        if same_secret(&before, &now) {
+        if now.gateway.lets_in_as(&before.gateway) {
             return;
         }
-        tracing::info!("the gateway's secret changed: connections that used the old one end");
+        tracing::info!("who may come in has changed: connections that came in by the old settings end");
         self.tickets.void_secret();
         for connection in self.gateway.connections.all() {
             if is_by_secret(connection.caller.auth_method) {
@@ -279,15 +279,8 @@ impl StreamHandler<SettingsChanged> for Devices {
 /// Whether a connection came in by knowing the gateway's secret, by there being none, or by a name that stands in
 /// for it.
 fn is_by_secret(method: AuthMethod) -> bool {
-    matches!(method, AuthMethod::Token | AuthMethod::Password | AuthMethod::None | AuthMethod::Tailscale)
-}
-
-fn same_secret(before: &Settings, now: &Settings) -> bool {
-    let same_names = before.gateway.allows_tailscale() == now.gateway.allows_tailscale();
-    let (before, now) = (&before.gateway.auth, &now.gateway.auth);
-    same_names
-        && before.mode() == now.mode()
-        && crate::settings::Secret::same(before.shared_secret(), now.shared_secret())
+    use AuthMethod::{None, Password, Tailscale, Token, TrustedProxy};
+    matches!(method, Token | Password | None | Tailscale | TrustedProxy)
 }
 
 fn seen(record: &DeviceRecord) -> Option<DeviceSeen> {
