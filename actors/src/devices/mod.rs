@@ -34,8 +34,8 @@ use crate::gateway::Gateway;
 use crate::settings::Settings;
 use crate::store::{DeviceSeen, StoreError, now_ms};
 use actix::{
-    Actor, ActorContext, ActorFuture, ActorFutureExt, AsyncContext, AtomicResponse, Context, StreamHandler,
-    WrapFuture, fut,
+    Actor, ActorContext, ActorFuture, ActorFutureExt, AsyncContext, AtomicResponse, Context, Handler,
+    Message, StreamHandler, WrapFuture, fut,
 };
 use proof::{Probe, Probes};
 use serde::Serialize;
@@ -256,8 +256,30 @@ impl Actor for Devices {
 struct SettingsChanged;
 
 impl StreamHandler<SettingsChanged> for Devices {
-    /// Whoever came in by what may not let them in any more has to prove itself again.
     fn handle(&mut self, _: SettingsChanged, _: &mut Self::Context) {
+        self.heed_settings();
+    }
+
+    /// The settings outlive every actor; if they do not, that is no reason to stop.
+    fn finished(&mut self, _: &mut Self::Context) {}
+}
+
+/// Act on new settings now: once this is answered, nobody keeps a connection that the old ones let in.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct HeedSettings;
+
+impl Handler<HeedSettings> for Devices {
+    type Result = ();
+
+    fn handle(&mut self, _: HeedSettings, _: &mut Self::Context) {
+        self.heed_settings();
+    }
+}
+
+impl Devices {
+    /// Whoever came in by what may not let them in any more has to prove itself again.
+    fn heed_settings(&mut self) {
         let now = self.gateway.settings.get();
         let before = std::mem::replace(&mut self.settings, Arc::clone(&now));
         if now.gateway.lets_in_as(&before.gateway) {
@@ -267,13 +289,10 @@ impl StreamHandler<SettingsChanged> for Devices {
         self.tickets.void_secret();
         for connection in self.gateway.connections.all() {
             if is_by_secret(connection.caller.auth_method) {
-                connection.caller.revoke(close::DEVICE_REMOVED, "gateway auth changed");
+                connection.caller.revoke_answered(close::DEVICE_REMOVED, "gateway auth changed");
             }
         }
     }
-
-    /// The settings outlive every actor; if they do not, that is no reason to stop.
-    fn finished(&mut self, _: &mut Self::Context) {}
 }
 
 /// Whether a connection came in by knowing the gateway's secret, by there being none, or by a name that stands in

@@ -64,6 +64,7 @@ fn caller(role: Role, conn_id: &str, device_id: Option<&str>, scopes: &[&str]) -
         connected_at_ms: 1,
         revoked: false.into(),
         ticket: Default::default(),
+        last_words: Default::default(),
     };
     (Arc::new(caller), frames)
 }

@@ -215,6 +215,7 @@ impl Session {
             revoked: AtomicBool::new(false),
             ticket: admission.ticket,
         });
+            last_words: Default::default(),
         let auth = HelloAuth {
             role: admission.role,
             scopes: admission.scopes,
