@@ -37,15 +37,21 @@ impl TlsFiles {
     /// # Errors
     /// If only half of the pair is there, or the files can't be written.
     pub(super) fn provide(&self) -> Result<bool, TlsError> {
+        let make = self.are_to_be_made()? || (self.ours && self.ends_soon());
+        if make {
+            self.make_pair()?;
+        }
+        Ok(make)
+    }
+
+    /// Whether there is none of the pair, and it may be made.
+    ///
+    /// # Errors
+    /// If a file is missing that may not.
+    pub(super) fn are_to_be_made(&self) -> Result<bool, TlsError> {
         match (self.certificate.exists(), self.key.exists()) {
-            (true, true) => {
-                let renew = self.ours && self.ends_soon();
-                if renew {
-                    self.make_pair()?;
-                }
-                Ok(renew)
-            }
-            (false, false) if self.make => self.make_pair().map(|()| true),
+            (true, true) => Ok(false),
+            (false, false) if self.make => Ok(true),
             (false, _) => Err(TlsError::Missing(self.certificate.clone())),
             (true, false) => Err(TlsError::Missing(self.key.clone())),
         }
