@@ -57,6 +57,19 @@ async fn a_rejected_token_shows_everywhere_and_is_printed_nowhere() {
 }
 
 #[actix_web::test]
+async fn a_message_that_comes_under_another_update_is_answered_once() {
+    let world = World::start().await;
+    let message = world.telegram.compose(OWNER, OWNER, json!({"text": "SAY once"}));
+    world.telegram.update("message", message.clone());
+    world.shown(OWNER, "once").await;
+    world.telegram.update("message", message);
+    world.telegram.say(OWNER, "SAY afterwards");
+    world.shown(OWNER, "afterwards").await;
+    let answers = world.telegram.shown_texts(OWNER);
+    assert_eq!(answers.iter().filter(|text| text.contains("once")).count(), 1, "{answers:?}");
+}
+
+#[actix_web::test]
 async fn a_stranger_is_let_in_from_the_command_line() {
     let world = World::with(json!({
         "channels": {"telegram": {"dmPolicy": "pairing", "allowFrom": []}},
