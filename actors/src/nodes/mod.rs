@@ -36,8 +36,8 @@ pub use names::NameError;
 pub use pairing::{Approved, PairingList, Rejected, list as pairing_list};
 pub use record::{ApprovalState, NodeRecord, PairedView, PendingView, SurfaceRequest};
 pub use registry::{
-    ApproveSurface, DescribeNode, ForgetNode, ListNodes, NodeDeclaration, NodeRegistry, NodeUp,
-    RejectSurface, RenameNode, arrive, leave,
+    ApproveSurface, DescribeNode, ForgetNode, ListNodes, Newcomer, NodeDeclaration, NodeRegistry, NodeUp,
+    RejectSurface, RenameNode, arrive, introduce, leave,
 };
 pub use report::{Heard, hear};
 pub use surface::Surface;

@@ -8,6 +8,7 @@ use crate::Gateway;
 use crate::auth::budget::PreAuthPermit;
 use crate::auth::{AuthPolicy, Peer};
 use crate::devices::{Admission, Admit, DeviceRecord, IssuedToken, Refusal, TokenRecord};
+use crate::nodes::{self, Newcomer, NodeDeclaration};
 use crate::store::now_ms;
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, MailboxError, Message, WrapFuture,
@@ -17,13 +18,13 @@ use serde_json::{json, value::to_raw_value};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-use tidegate_protocol::ErrorShape;
 use tidegate_protocol::connect::{Challenge, ConnectParams};
 use tidegate_protocol::frame::{self, FrameError, Request};
 use tidegate_protocol::hello::{HelloAuth, RoleToken};
 use tidegate_protocol::limits::{
     HANDSHAKE_TIMEOUT, MAX_PENDING_HANDSHAKE_FRAMES, MAX_PREAUTH_PAYLOAD, PING_INTERVAL, close,
 };
+use tidegate_protocol::{ErrorShape, Role};
 use tokio::sync::mpsc;
 use tokio::task::coop;
 use tokio::time::Instant;
@@ -214,8 +215,8 @@ impl Session {
             connected_at_ms: now_ms(),
             revoked: AtomicBool::new(false),
             ticket: admission.ticket,
-        });
             last_words: Default::default(),
+        });
         let auth = HelloAuth {
             role: admission.role,
             scopes: admission.scopes,
@@ -230,23 +231,26 @@ impl Session {
             return self.close(close::DEVICE_REMOVED, "device removed", context);
         }
         let gateway = self.gateway.clone();
-        let hello = async move { super::hello::hello(&gateway, &caller, auth).await };
-        context.spawn(hello.into_actor(self).map(move |hello, session, context| {
-            match to_raw_value(&hello) {
-                Ok(hello) => session.greet(&id, &hello, params, open, context),
+        let hello = async move {
+            let newcomer = introduce(&gateway, &caller, params).await;
+            (super::hello::hello(&gateway, &caller, auth).await, newcomer)
+        };
+        context.spawn(hello.into_actor(self).map(
+            move |(hello, newcomer), session, context| match to_raw_value(&hello) {
+                Ok(hello) => session.greet(&id, &hello, newcomer, open, context),
                 Err(error) => {
                     tracing::error!(%error, "hello could not be serialised");
                     session.close(close::AGAIN, "gateway error", context);
                 }
-            }
-        }));
+            },
+        ));
     }
 
     fn greet(
         &mut self,
         id: &str,
         hello: &serde_json::value::RawValue,
-        params: ConnectParams,
+        newcomer: Option<Newcomer>,
         mut open: Open,
         context: &mut Context<Self>,
     ) {
@@ -258,7 +262,7 @@ impl Session {
         self.limit.raise();
         self.permit = None;
         let _ = self.outbound.frame(frame::response_ok(id, hello));
-        open.announce(params);
+        open.announce(newcomer);
         self.phase = Phase::Open(open);
         for text in waiting {
             self.request(&text, context);
@@ -358,6 +362,20 @@ impl Drop for Session {
             self.outbound.close(close::NORMAL, "");
         }
     }
+}
+
+/// What a node declares is on record before it hears that it is in.
+async fn introduce(gateway: &Gateway, caller: &Caller, params: ConnectParams) -> Option<Newcomer> {
+    if caller.role != Role::Node {
+        return None;
+    }
+    let declared = NodeDeclaration {
+        caps: params.caps,
+        commands: params.commands,
+        permissions: params.permissions,
+        path_env: params.path_env,
+    };
+    nodes::introduce(gateway, caller, declared).await
 }
 
 fn role_token((token, record): &(IssuedToken, TokenRecord)) -> RoleToken {
