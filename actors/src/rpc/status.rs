@@ -231,6 +231,7 @@ pub async fn readiness(gateway: &Gateway) -> Readiness {
             "accountId": status.account_id,
             "connected": status.connected,
             "lastGoodPollAgeMs": silence,
+            "lastError": status.last_error,
         })
     });
     Readiness { failing, channels: channels.collect() }
