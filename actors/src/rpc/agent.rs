@@ -2,6 +2,7 @@
 
 use super::call::{Call, Reply, json};
 use super::chat::{SentFile, Submitted, attachment, restarting, sender, submit, thinking};
+use super::ids;
 use super::table::Method;
 use crate::agent::{AwaitRun, RunStatus};
 use crate::inbound::{ChatKind, Inbound, Route};
@@ -28,12 +29,13 @@ const WAIT: Duration = Duration::from_secs(30);
 #[serde(rename_all = "camelCase")]
 struct AgentParams {
     message: String,
+    #[serde(deserialize_with = "ids::idempotency_key")]
     idempotency_key: String,
     #[serde(default)]
     agent_id: Option<String>,
     #[serde(default)]
     session_key: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "ids::session_id")]
     session_id: Option<String>,
     #[serde(default)]
     model: Option<String>,
@@ -68,9 +70,6 @@ async fn agent(call: Call) -> Reply {
     let mut params: AgentParams = call.params()?;
     if params.message.trim().is_empty() {
         return Err(call.invalid("/message", "must not have fewer than 1 characters"));
-    }
-    if params.idempotency_key.is_empty() {
-        return Err(call.invalid("/idempotencyKey", "must not have fewer than 1 characters"));
     }
     let session_key = session_key(&call, &params).await?;
     let route = if params.deliver { Some(route(&call, &params, &session_key).await?) } else { None };

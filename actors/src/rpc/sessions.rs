@@ -2,6 +2,7 @@
 
 use super::call::{Call, Reply, json};
 use super::chat::restarting;
+use super::ids;
 use super::status::first_model;
 use super::table::Method;
 use crate::Gateway;
@@ -208,6 +209,8 @@ pub(super) async fn row_of(gateway: &Gateway, key: &str) -> Result<Value, ErrorS
 #[serde(rename_all = "camelCase")]
 struct KeyParams {
     key: String,
+    #[serde(default, rename = "sessionId", deserialize_with = "ids::session_id")]
+    _session_id: Option<String>,
 }
 
 async fn describe(call: Call) -> Reply {
@@ -223,7 +226,7 @@ async fn describe(call: Call) -> Reply {
 struct ResolveParams {
     #[serde(default)]
     key: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "ids::session_id")]
     session_id: Option<String>,
     /// The Control UI's short name: the key without its agent, or the start of a session id.
     #[serde(default, alias = "shortId")]
