@@ -265,3 +265,24 @@ async fn no_call_writes_a_configuration_that_the_next_start_refuses() {
     }
     assert_eq!(std::fs::read_to_string(gateway.config_path()).unwrap(), before);
 }
+
+#[actix_web::test]
+async fn the_official_flags_that_mean_nothing_here_start_it_all_the_same() {
+    let flags = [
+        "--force",
+        "--ws-log",
+        "compact",
+        "--compact",
+        "--dev",
+        "--raw-stream",
+        "--raw-stream-path",
+        "x.jsonl",
+    ];
+    let gateway = flags.into_iter().fold(Setup::new(), Setup::arg).start().await;
+    let console = gateway.console();
+    for flag in ["--force ends no process", "--ws-log has no effect", "--dev has no effect"] {
+        assert!(console.contains(flag), "no word of {flag}: {console}");
+    }
+    let unknown = gateway.cli(&["gateway", "run", "--unheard-of"]).await;
+    assert_eq!(unknown.status.code(), Some(2));
+}
