@@ -4,9 +4,16 @@ use crate::error::ErrorShape;
 use crate::lenient;
 use crate::strict::{Nulls, Strict};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use serde_json::value::RawValue;
 use serde_path_to_error::{Path, Segment};
 use std::borrow::Cow;
+
+/// Problems that one refusal tells of.
+const MOST_TOLD: usize = 5;
+
+/// Params of more bytes than this are not read a second time only to say all that is wrong with them.
+const MOST_LOOKED_AT: usize = 64 * 1024;
 
 /// Reads the params of `method`; absent or `null` params count as `{}`, and so does each field that may be absent.
 pub fn parse<T: DeserializeOwned>(method: &str, raw: Option<&RawValue>) -> Result<T, ErrorShape> {
@@ -33,21 +40,67 @@ pub fn check_object(method: &str, raw: Option<&RawValue>) -> Result<(), ErrorSha
 fn read<T: DeserializeOwned>(method: &str, raw: Option<&RawValue>, nulls: Nulls) -> Result<T, ErrorShape> {
     let text = raw.map_or("{}", RawValue::get);
     let text = if text == "null" { "{}" } else { text };
-    let read = |text: &str| {
-        let mut reader = serde_json::Deserializer::from_str(text);
-        serde_path_to_error::deserialize(Strict::new(&mut reader, nulls))
-    };
-    let read = read(text).or_else(|error| match lenient::mended(text) {
-        Cow::Owned(mended) => read(&mended),
-        Cow::Borrowed(_) => Err(error),
+    let read = read_text(text, nulls).or_else(|problem| match lenient::mended(text) {
+        Cow::Owned(mended) => read_text(&mended, nulls),
+        Cow::Borrowed(_) => Err(problem),
     });
-    read.map_err(|error| {
-        let place = pointer(error.path());
-        ErrorShape::invalid(format!(
-            "invalid {method} params: {}",
-            describe(&place, &error.inner().to_string())
-        ))
+    read.map_err(|problem| {
+        ErrorShape::invalid(format!("invalid {method} params: {}", with_others::<T>(problem, text, nulls)))
     })
+}
+
+fn read_text<T: DeserializeOwned>(text: &str, nulls: Nulls) -> Result<T, Problem> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    serde_path_to_error::deserialize(Strict::new(&mut reader, nulls))
+        .map_err(|error| Problem { place: pointer(error.path()), said: error.inner().to_string() })
+}
+
+/// What serde found wrong, and where.
+struct Problem {
+    place: String,
+    said: String,
+}
+
+impl Problem {
+    fn described(&self) -> String {
+        describe(&self.place, &self.said)
+    }
+
+    /// A property that is not known, and the place of what has it.
+    fn unexpected(&self) -> Option<(&str, &str)> {
+        let name = self.said.strip_prefix("unknown field `")?.split('`').next()?;
+        let parent = self.place.strip_suffix(name).and_then(|parent| parent.strip_suffix('/'));
+        Some((parent.unwrap_or(&self.place), name))
+    }
+
+    fn is_missing(&self) -> bool {
+        self.said.starts_with("missing field")
+    }
+}
+
+/// serde stops at the first thing that is wrong. Beside a property that is not known, one that is missing is told as
+/// well, and first: often one is the other, misspelt.
+fn with_others<T: DeserializeOwned>(first: Problem, text: &str, nulls: Nulls) -> String {
+    let mut told = vec![first.described()];
+    let mut rest = match first.unexpected() {
+        Some(_) if text.len() <= MOST_LOOKED_AT => serde_json::from_str::<Value>(text).unwrap_or_default(),
+        _ => Value::Null,
+    };
+    let mut last = first;
+    while told.len() < MOST_TOLD
+        && let Some((parent, name)) = last.unexpected()
+        && let Some(Value::Object(parent)) = rest.pointer_mut(parent)
+        && parent.remove(name).is_some()
+        && let Err(next) = read_text::<T>(&rest.to_string(), nulls)
+    {
+        if next.is_missing() {
+            told.insert(0, next.described());
+        } else if next.unexpected().is_some() {
+            told.push(next.described());
+        }
+        last = next;
+    }
+    told.join("; ")
 }
 
 /// An error about one place in the params of `method`; `path` is a JSON pointer.
@@ -145,6 +198,11 @@ mod tests {
         assert_eq!(
             message(r#"{"sessionKey":"a","nope":1}"#),
             "invalid x params: at root: unexpected property 'nope'"
+        );
+        assert_eq!(
+            message(r#"{"limit":1,"nope":1,"more":2}"#),
+            "invalid x params: must have required property 'sessionKey'; at root: unexpected property 'nope'; at root: \
+             unexpected property 'more'"
         );
         assert_eq!(message(r#"{"sessionKey":3}"#), "invalid x params: at /sessionKey: must be string");
         assert_eq!(

@@ -40,6 +40,66 @@ pub(super) struct RunArgs {
     /// Taken for the sake of habits: a config file is never needed here
     #[arg(long, hide = true)]
     allow_unconfigured: bool,
+    #[command(flatten)]
+    official: OfficialFlags,
+}
+
+/// Flags of the official `gateway run` that ask for nothing here: scripts that give them go on working.
+#[derive(ClapArgs, Clone, Debug, Default)]
+struct OfficialFlags {
+    #[arg(long, hide = true)]
+    force: bool,
+    #[arg(long, hide = true)]
+    dev: bool,
+    #[arg(long, hide = true, value_name = "STYLE")]
+    ws_log: Option<String>,
+    #[arg(long, hide = true)]
+    compact: bool,
+    #[arg(long, hide = true)]
+    raw_stream: bool,
+    #[arg(long, hide = true, value_name = "FILE")]
+    raw_stream_path: Option<String>,
+    #[arg(long, hide = true, alias = "claude-cli-logs")]
+    cli_backend_logs: bool,
+    #[arg(long, hide = true, alias = "dev-ambient-channels")]
+    ambient_channels: bool,
+    #[arg(long, hide = true)]
+    tailscale_reset_on_exit: bool,
+}
+
+impl OfficialFlags {
+    /// What to tell somebody who gave them.
+    fn notes(&self) -> Vec<String> {
+        let log = "has no effect: --verbose and `logging` in the config say what is logged";
+        let given = [
+            (
+                self.force,
+                "--force",
+                "ends no process here: if the port is taken, the start fails and says so",
+            ),
+            (
+                self.dev,
+                "--dev",
+                "has no effect: a config is never needed, and --profile dev is a gateway apart",
+            ),
+            (self.ws_log.is_some(), "--ws-log", log),
+            (self.compact, "--compact", log),
+            (self.raw_stream, "--raw-stream", log),
+            (self.raw_stream_path.is_some(), "--raw-stream-path", log),
+            (self.cli_backend_logs, "--cli-backend-logs", log),
+            (
+                self.ambient_channels,
+                "--ambient-channels",
+                "has no effect: the environment's tokens always count",
+            ),
+            (
+                self.tailscale_reset_on_exit,
+                "--tailscale-reset-on-exit",
+                "has no effect: the route always goes",
+            ),
+        ];
+        given.into_iter().filter(|(given, ..)| *given).map(|(_, flag, why)| format!("{flag} {why}")).collect()
+    }
 }
 
 #[derive(Subcommand, Debug)]

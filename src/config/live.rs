@@ -3,12 +3,12 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use tidegate_actors::settings::{
-    ConfigIssue, Settings, SettingsHandle,
+    ConfigIssue, Settings, SettingsHandle, StatePaths,
     gateway::{GatewaySettings, ReloadMode},
 };
 use tracing::{info, warn};
@@ -19,6 +19,9 @@ use super::{
 
 const EVERY: Duration = Duration::from_secs(2);
 
+/// What a start asks of settings beyond the rules for them: that the files which they name can be used.
+pub type StartCheck = fn(&Settings, &StatePaths) -> Result<(), ConfigError>;
+
 /// Applies changes of the config file to the running settings; a bad file leaves them as they are.
 pub struct Reloader {
     pub(super) place: Place,
@@ -26,6 +29,7 @@ pub struct Reloader {
     pub(super) flags: Flags,
     settings: SettingsHandle,
     seen: Mutex<Seen>,
+    start_check: OnceLock<StartCheck>,
 }
 
 /// What was last looked at.
@@ -55,9 +59,21 @@ impl Reloader {
         let notes = notes(&loaded);
         let seen = Seen { marks: marks(&loaded.files), applied: loaded.hash, refused: None, notes };
         let plain = SettingsHandle::new(loaded.settings, place.state.clone());
-        let reloader = Arc::new(Self { place, env, flags, settings: plain.clone(), seen: Mutex::new(seen) });
+        let reloader = Arc::new(Self {
+            place,
+            env,
+            flags,
+            settings: plain.clone(),
+            seen: Mutex::new(seen),
+            start_check: OnceLock::new(),
+        });
         let settings = plain.backed_by(Arc::new(DiskConfig::live(reloader.clone())));
         (settings, reloader)
+    }
+
+    /// From now on an edit is also refused if `check` says that the gateway would not start with it.
+    pub fn check_with(&self, check: StartCheck) {
+        let _ = self.start_check.set(check);
     }
 
     /// Watches for as long as the gateway runs.
@@ -105,10 +121,14 @@ impl Reloader {
         {
             return;
         }
+        let at_a_start = loaded.check();
         let restart = keep_in_place(&mut loaded.settings, &running);
         let checked = loaded.check().and_then(|()| with_own_token(&mut loaded.settings, &self.place));
         if let Err(error) = checked {
             return self.refuse(seen, hash(text), &error);
+        }
+        if let Err(error) = at_a_start {
+            warn!(%error, "the gateway would not start again with the changed configuration");
         }
         self.report(&loaded, &restart, seen);
         seen.applied.clone_from(&loaded.hash);
@@ -136,9 +156,13 @@ impl Reloader {
         seen.refused = Some(mark);
     }
 
-    /// Whether this text would be taken now.
+    /// Whether this text would be taken now, and the gateway would start again with it.
     pub(super) fn try_text(&self, text: &str) -> Result<(), ConfigError> {
         let mut loaded = load_text(Some(text), &self.place, &self.env, &self.flags)?;
+        loaded.check()?;
+        if let Some(check) = self.start_check.get() {
+            check(&loaded.settings, &self.place.state)?;
+        }
         keep_in_place(&mut loaded.settings, &self.settings.get());
         loaded.check()
     }

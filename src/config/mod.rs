@@ -30,7 +30,7 @@ pub use self::{
     error::{ConfigError, EXIT_CONFIG},
     file::DiskConfig,
     key_path::{KeyPath, KeyPathError, lookup},
-    live::Reloader,
+    live::{Reloader, StartCheck},
     place::{Place, PlaceFlags},
     redact::{REDACTED, is_sensitive, redacted},
 };

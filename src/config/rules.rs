@@ -26,7 +26,6 @@ pub(super) fn check(settings: &Settings, unknown: &[String]) -> Result<(), Confi
     if let Some(why) = strays::dangerous(unknown) {
         return refuse(why);
     }
-    webhook(settings, unknown)?;
     served(gateway)?;
     real_secret(gateway.auth.token.as_ref(), "gateway.auth.token", "OPENCLAW_GATEWAY_TOKEN")?;
     real_secret(gateway.auth.password.as_ref(), "gateway.auth.password", "OPENCLAW_GATEWAY_PASSWORD")?;
@@ -122,18 +121,6 @@ fn origins(gateway: &GatewaySettings) -> Result<(), ConfigError> {
         );
     }
     Ok(())
-}
-
-/// Telegram's webhooks are not served here, and to poll instead would take the bot away from whoever serves them.
-fn webhook(settings: &Settings, unknown: &[String]) -> Result<(), ConfigError> {
-    let on = settings.channels.telegram.as_ref().is_some_and(|telegram| telegram.enabled != Some(false));
-    let of_telegram = |key: &&String| key.starts_with("channels.telegram.") && key.ends_with(".webhookUrl");
-    match unknown.iter().find(of_telegram).filter(|_| on) {
-        Some(key) => refuse(format!(
-            "{key} is not supported by this version: remove it, and the bot polls for updates"
-        )),
-        None => Ok(()),
-    }
 }
 
 fn listening(gateway: &GatewaySettings) -> Result<(), ConfigError> {
@@ -252,20 +239,6 @@ mod tests {
             assert!(why.contains(expected), "{gateway}: {why}");
             assert!(!why.contains('\n'));
         }
-    }
-
-    #[test]
-    fn a_telegram_webhook_is_not_quietly_polled_instead() {
-        let refusal = |telegram: Value| {
-            let (settings, unknown) = decode(&json!({"channels": {"telegram": telegram}})).unwrap();
-            check(&settings, &unknown).err().map(|error| error.to_string())
-        };
-        let why = refusal(json!({"botToken": "1:a", "webhookUrl": "https://x/y", "webhookSecret": "s"}));
-        assert!(why.unwrap().starts_with("channels.telegram.webhookUrl is not supported"));
-        let why = refusal(json!({"accounts": {"b": {"botToken": "1:a", "webhookUrl": "https://x/y"}}}));
-        assert!(why.unwrap().starts_with("channels.telegram.accounts.b.webhookUrl"));
-        assert_eq!(refusal(json!({"enabled": false, "webhookUrl": "https://x/y"})), None);
-        assert_eq!(refusal(json!({"botToken": "1:a", "webhookPath": "/y"})), None);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use std::time::Duration;
 use tidegate_actors::events::Audience;
 use tidegate_actors::remote::tailscale::Exposure;
 use tidegate_actors::settings::gateway::TailscaleMode;
+use tidegate_actors::settings::{Settings, StatePaths};
 use tidegate_actors::store::{Store, StoreError};
 use tidegate_actors::supervise::{StopAll, Supervisor};
 use tidegate_actors::{Gateway, root, rpc};
@@ -84,6 +85,7 @@ pub struct Serving {
 pub fn run(running: Running, serving: impl FnOnce(&Serving) + 'static) -> Result<(), GatewayError> {
     let mut lock = StateLock::take(running.settings.paths().root())?;
     let tls = tls(&running)?;
+    running.reloader.check_with(start_check);
     let listeners = listen::bind(&running.settings.get().gateway)?;
     if let Some(listener) = listeners.first() {
         lock.listens_on(listener.local_addr()?.port())?;
@@ -156,6 +158,15 @@ pub fn run(running: Running, serving: impl FnOnce(&Serving) + 'static) -> Result
         tracing::info!("stopped");
         failed.map_or(Ok(()), Err)
     })
+}
+
+/// What a start with these settings would say of the files that they name.
+fn start_check(settings: &Settings, paths: &StatePaths) -> Result<(), config::ConfigError> {
+    let tls = &settings.gateway.tls;
+    if tls.enabled {
+        TlsFiles::of(tls, paths).check()?;
+    }
+    Ok(())
 }
 
 /// The TLS that this configuration asks for.

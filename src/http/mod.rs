@@ -1,6 +1,7 @@
 //! One port: WebSocket upgrades on any path, health for whoever asks, a setup code for who has its address.
 
 mod body;
+mod complaints;
 mod entrance;
 mod handshakes;
 mod head;
@@ -12,11 +13,12 @@ mod wire;
 
 use actix_http::body::{BoxBody, MessageBody};
 use actix_http::error::DispatchError;
-use actix_http::h1::{ExpectHandler, UpgradeHandler};
+use actix_http::h1::UpgradeHandler;
 use actix_http::{HttpServiceBuilder, KeepAlive, Request, Response};
 use actix_server::GracefulShutdownSignal;
 use actix_service::{
-    IntoServiceFactory, Service as ActixService, ServiceFactory, ServiceFactoryExt, fn_service, map_config,
+    IntoServiceFactory, Service as ActixService, ServiceFactory, ServiceFactoryExt, apply_fn_factory,
+    fn_service, map_config,
 };
 use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::dev::{AppConfig, RequestHead, Server, ServiceResponse};
@@ -36,6 +38,7 @@ use tidegate_actors::supervise::{AdoptChild, watch};
 
 use crate::tls::ServerTls;
 use body::{GOODBYE, LastWords, Served};
+use complaints::Complaints;
 use entrance::Entrance;
 use handshakes::Handshakes;
 use head::judge;
@@ -63,15 +66,16 @@ pub fn serve(gateway: &Gateway, listening: Vec<Listening>) -> std::io::Result<Se
         .max_concurrent_connections(8192)
         .shutdown_timeout(2)
         .disable_signals();
+    let complaints = Complaints::default();
     for (number, Listening { listener, tls }) in listening.into_iter().enumerate() {
         let (gateway, stopping) = (gateway.clone(), server.graceful_shutdown_signal());
+        let complaints = complaints.clone();
         let name = format!("http-{number}");
         server = match tls {
             None => server.listen(name, listener, move || {
                 let http = http1(&stopping).h1(map_config(app(&gateway), |()| AppConfig::default()));
-                fn_service(async |stream: TcpStream| Ok::<_, DispatchError>(enter(stream)))
-                    .and_then(http)
-                    .map_err(ended)
+                fn_service(async |stream: TcpStream| Ok::<_, ()>(enter(stream)))
+                    .and_then(attributed(http, complaints.clone()))
             })?,
             Some(tls) => {
                 let handshakes = Handshakes::new(tls.config());
@@ -82,7 +86,7 @@ pub fn serve(gateway: &Gateway, listening: Vec<Listening>) -> std::io::Result<Se
                     fn_service(move |stream| handshakes.clone().enter(stream))
                         .map_err(|error| tracing::debug!(%error, "no TLS connection"))
                         .map(enter::<TlsStream<TcpStream>>)
-                        .and_then(http.map_err(ended))
+                        .and_then(attributed(http, complaints.clone()))
                 })?
             }
         };
@@ -90,17 +94,37 @@ pub fn serve(gateway: &Gateway, listening: Vec<Listening>) -> std::io::Result<Se
     Ok(server.run())
 }
 
-fn enter<T: OverTcp>(stream: T) -> (Entrance<T>, Option<SocketAddr>) {
+fn enter<T: OverTcp>(stream: T) -> Entered<T> {
     let from = stream.tcp().peer_addr().ok();
     (Entrance::new(stream), from)
 }
 
-fn ended(error: DispatchError) {
-    tracing::debug!(%error, "connection ended");
+/// A connection and the address it came from.
+type Entered<T> = (Entrance<T>, Option<SocketAddr>);
+
+/// HTTP whose failures are told with the address that they came from.
+fn attributed<T: 'static>(
+    http: impl ServiceFactory<Entered<T>, Config = (), Response = (), Error = DispatchError, InitError = ()>,
+    complaints: Complaints,
+) -> impl ServiceFactory<Entered<T>, Config = (), Response = (), Error = (), InitError = ()> {
+    apply_fn_factory(http, move |entered: Entered<T>, http| {
+        let (from, complaints) = (entered.1, complaints.clone());
+        let served = ActixService::call(http, entered);
+        async move {
+            let ended = served.await;
+            if let Err(error) = &ended {
+                complaints.ended(error, from);
+            }
+            ended
+        }
+    })
+    .map_err(drop)
 }
 
 /// HTTP/1.1 over any stream, with the limits of a gateway.
-fn http1<T, S>(stopping: &GracefulShutdownSignal) -> HttpServiceBuilder<T, S, ExpectHandler, UpgradeHandler>
+fn http1<T, S>(
+    stopping: &GracefulShutdownSignal,
+) -> HttpServiceBuilder<T, S, impl Unexpecting + use<T, S>, UpgradeHandler>
 where
     T: OverTcp + 'static,
     S: ServiceFactory<Request, Config = ()>,
@@ -119,12 +143,31 @@ where
         .client_disconnect_timeout(Duration::from_secs(1))
         // One request a connection: nobody needs more, and half of a second one would have no deadline.
         .keep_alive(KeepAlive::Disabled)
+        .expect(fn_service(unexpected))
         .on_connect_ext(|connection: &T, extensions| {
             if let Some(wire) = Wire::of(connection) {
                 extensions.insert(wire);
                 extensions.insert(Served::default());
             }
         })
+}
+
+/// Answers requests that wait for word to send their body.
+trait Unexpecting:
+    ServiceFactory<Request, Config = (), Response = Request, Error = Response<BoxBody>, InitError = ()>
+{
+}
+
+impl<F> Unexpecting for F where
+    F: ServiceFactory<Request, Config = (), Response = Request, Error = Response<BoxBody>, InitError = ()>
+{
+}
+
+/// No route reads a body: nobody is asked to send one, only to be refused afterwards.
+async fn unexpected(_: Request) -> Result<Request, Response<BoxBody>> {
+    let mut refusal = Response::build(StatusCode::EXPECTATION_FAILED);
+    refusal.insert_header((header::CACHE_CONTROL, "no-store")).force_close();
+    Err(refusal.body("no request here has a body").map_into_boxed_body())
 }
 
 /// What is served, whatever it comes over.

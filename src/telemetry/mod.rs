@@ -30,6 +30,8 @@ use self::{
 /// Libraries that talk too much at these severities.
 const QUIET: [&str; 9] =
     ["actix", "actix_http", "actix_server", "h2", "hyper", "hyper_util", "reqwest", "rustls", "tungstenite"];
+/// What these have to say of strangers' connections, we say ourselves, and less often.
+const SILENT: [&str; 2] = ["actix_http::h1::decoder", "actix_http::h1::dispatcher"];
 const LARGEST_FILE: u64 = 10 * 1024 * 1024;
 
 /// Where lines go.
@@ -148,7 +150,8 @@ fn write_levels() -> std::sync::RwLockWriteGuard<'static, Levels> {
 fn targets(levels: Levels) -> Targets {
     let most = levels.file.max(levels.console);
     let quiet = QUIET.iter().map(|name| (*name, most.min(LevelFilter::WARN)));
-    let base = Targets::new().with_default(most).with_targets(quiet);
+    let silent = SILENT.iter().map(|name| (*name, LevelFilter::OFF));
+    let base = Targets::new().with_default(most).with_targets(quiet).with_targets(silent);
     match std::env::var("TIDEGATE_LOG").ok().and_then(|text| text.parse::<Targets>().ok()) {
         Some(wanted) => base.with_targets(wanted.iter().map(|(name, level)| (name.to_owned(), level))),
         None => base,

@@ -77,6 +77,17 @@ impl TlsFiles {
         Ok(Pin::of(&certificates(&self.certificate)?[0]))
     }
 
+    /// Whether a gateway could serve with them; makes nothing.
+    ///
+    /// # Errors
+    /// What a start would say.
+    pub fn check(&self) -> Result<(), TlsError> {
+        if self.are_to_be_made()? {
+            return Ok(());
+        }
+        self.load(&rustls::crypto::aws_lc_rs::default_provider()).map(drop)
+    }
+
     /// Reads everything and checks that it fits together.
     pub(super) fn load(&self, provider: &CryptoProvider) -> Result<Material, TlsError> {
         let marks = self.marks();

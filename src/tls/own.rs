@@ -41,27 +41,32 @@ impl TlsFiles {
     /// # Errors
     /// If only half of the pair is there, or the files can't be written.
     pub(super) fn provide(&self) -> Result<bool, TlsError> {
+        let missing = self.are_to_be_made()?;
+        let made_here = || self.ours || self.make && self.holds_self_made();
+        let make = missing || made_here() && self.ends_soon();
+        if missing && !self.ours {
+            tracing::warn!(
+                certificate = %self.certificate.display(),
+                "there is no such certificate: one is made there that only its fingerprint speaks for; with \
+                 gateway.tls.autoGenerate: false this would stop the start"
+            );
+        }
+        if make {
+            self.make_pair()?;
+        }
+        Ok(make)
+    }
+
+    /// Whether there is none of the pair, and it may be made.
+    ///
+    /// # Errors
+    /// If a file is missing that may not.
+    pub(super) fn are_to_be_made(&self) -> Result<bool, TlsError> {
         match (self.certificate.exists(), self.key.exists()) {
-            (true, true) => {
-                let made_here = self.ours || self.make && self.holds_self_made();
-                let renew = made_here && self.ends_soon();
-                if renew {
-                    self.make_pair()?;
-                }
-                Ok(renew)
-            }
-            (false, false) if self.make => {
-                if !self.ours {
-                    tracing::warn!(
-                        certificate = %self.certificate.display(),
-                        "there is no such certificate: one is made there that only its fingerprint speaks for; with \
-                         gateway.tls.autoGenerate: false this would stop the start"
-                    );
-                }
-                self.make_pair().map(|()| true)
-            }
+            (true, true) => Ok(false),
+            (false, false) if self.make => Ok(true),
             // What is left of a first start that was cut short between the two: nobody has seen that key's certificate.
-            (false, true) if self.ours => self.make_pair().map(|()| true),
+            (false, true) if self.ours => Ok(true),
             (false, _) => Err(TlsError::Missing(self.certificate.clone())),
             (true, false) => Err(TlsError::Missing(self.key.clone())),
         }

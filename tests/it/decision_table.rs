@@ -7,7 +7,7 @@ mod trusted_proxy;
 
 use crate::support::gateway::config_with;
 use crate::support::identity::PayloadVersion;
-use crate::support::{Connect, Gateway, Identity, Outcome, Setup, Upgrade};
+use crate::support::{Connect, Gateway, Identity, Incoming, Outcome, Setup, Upgrade};
 use serde_json::{Value, json};
 
 const SECRET: &str = "secret-of-the-table-1d0b";

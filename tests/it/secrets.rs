@@ -157,3 +157,32 @@ async fn names_that_walk_out_of_the_state_are_refused() {
     assert!(!outside.exists());
     operator.ok("health", Value::Null).await;
 }
+
+#[actix_web::test]
+async fn ids_that_walk_or_never_end_are_refused() {
+    let gateway = Gateway::start().await;
+    let mut operator = gateway.operator().await;
+    let (key, walking) = ("agent:main:main", "../../x");
+    let endless = "x".repeat(100_000);
+    for (method, params) in [
+        (
+            "chat.send",
+            json!({"sessionKey": key, "sessionId": walking, "message": "/help", "idempotencyKey": "1"}),
+        ),
+        (
+            "agent",
+            json!({"sessionKey": key, "sessionId": walking, "message": "/help", "idempotencyKey": "2"}),
+        ),
+        ("chat.history", json!({"sessionKey": key, "sessionId": walking})),
+        ("sessions.reset", json!({"key": key, "sessionId": walking})),
+        ("sessions.resolve", json!({"sessionId": walking})),
+        ("chat.send", json!({"sessionKey": key, "message": "/help", "idempotencyKey": endless})),
+        ("chat.send", json!({"sessionKey": key, "message": "/help", "idempotencyKey": "a\u{0}b"})),
+        ("send", json!({"to": "1", "message": "x", "idempotencyKey": endless})),
+    ] {
+        let error = operator.refused(method, params).await;
+        assert_eq!(error["code"], "INVALID_REQUEST", "{method}: {error}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains("at /sessionId: ") || message.contains("at /idempotencyKey: "), "{message}");
+    }
+}

@@ -158,3 +158,21 @@ async fn the_database_alone_holds_no_token() {
     let mode = std::fs::metadata(key).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }
+
+#[actix_web::test]
+async fn whoever_changes_the_secret_hears_that_it_is_done_before_its_connection_ends() {
+    let auth = |token: &str| json!({"gateway": {"auth": {"mode": "token", "token": token}}});
+    let gateway = Setup::new().no_token().config(config_with(auth(TOKEN))).start().await;
+    let admin = || Connect::cli().token(TOKEN).scopes(&["operator.admin"]);
+    let mut writer = admin().to(gateway.port).await.session();
+    let other = admin().to(gateway.port).await.session();
+    let hash = writer.ok("config.get", json!({})).await["hash"].clone();
+    let patch = json!({"raw": auth("tok-another-77c1").to_string(), "baseHash": hash});
+    assert_eq!(writer.ok("config.patch", patch).await["ok"], true);
+    for mut session in [writer, other] {
+        assert_eq!(
+            session.end().await,
+            Incoming::Close { code: 4001, reason: "gateway auth changed".into() }
+        );
+    }
+}

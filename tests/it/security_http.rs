@@ -1,7 +1,7 @@
 //! What plain HTTP gives away to those who try: nothing.
 
 use crate::support::gateway::TOKEN;
-use crate::support::{Connect, Gateway, Upgrade, http, within};
+use crate::support::{Connect, Gateway, Upgrade, eventually, http, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -264,4 +264,27 @@ async fn only_the_owner_is_told_what_answers_here() {
             );
         }
     }
+}
+
+#[actix_web::test]
+async fn nobody_is_told_to_go_on_and_refused_afterwards() {
+    let gateway = Gateway::start().await;
+    for path in ["/hooks/agent", "/healthz", "/"] {
+        let headers = [("Content-Length", "1073741824"), ("Expect", "100-continue")];
+        let answer = http::request(gateway.port, "POST", path, &headers).await;
+        assert_eq!(answer.status, 417, "{path}: {answer:?}");
+    }
+}
+
+#[actix_web::test]
+async fn what_is_no_http_makes_one_line_and_no_error() {
+    let gateway = Gateway::start().await;
+    for _ in 0..5 {
+        let answer = http::raw(gateway.port, b"GET / HTTP/1.1\r\nbad header\r\n\r\n").await;
+        assert_eq!(answer.status, 400, "{answer:?}");
+    }
+    eventually("the line", async || gateway.log().contains("not HTTP").then_some(())).await;
+    let log = gateway.log();
+    assert_eq!(log.matches("not HTTP").count(), 1, "{log}");
+    assert!(!log.contains("actix_http"), "{log}");
 }

@@ -1,6 +1,6 @@
 //! How the gateway starts, what it makes for itself, and the configurations that it must not start with.
 
-use crate::support::gateway::config_with;
+use crate::support::gateway::{TOKEN, config_with};
 use crate::support::{Connect, Gateway, Setup, Upgrade, http};
 use serde_json::{Value, json};
 use std::fs;
@@ -244,4 +244,45 @@ async fn a_gateway_that_was_killed_often_starts_as_if_nothing_had_been() {
         gateway = gateway.restart().await;
     }
     assert_eq!(http::get(gateway.port, "/readyz").await.status, 200);
+}
+
+#[actix_web::test]
+async fn no_call_writes_a_configuration_that_the_next_start_refuses() {
+    let gateway = Gateway::start().await;
+    let mut admin = Connect::cli().token(TOKEN).scopes(&["operator.admin"]).to(gateway.port).await.session();
+    let before = std::fs::read_to_string(gateway.config_path()).unwrap();
+    let hash = admin.ok("config.get", json!({})).await["hash"].clone();
+    for (config, why) in [
+        (json!({"gateway": {"bind": "custom"}}), "needs an IP address in gateway.customBindHost"),
+        (json!({"gateway": {"tailscale": {"mode": "funnel"}}}), "tailscale funnel requires"),
+        (json!({"gateway": {"tls": {"enabled": true, "certPath": "/nowhere/c.pem"}}}), "/nowhere/c.pem"),
+    ] {
+        for method in ["config.patch", "config.set", "config.apply"] {
+            let error = admin.refused(method, json!({"raw": config.to_string(), "baseHash": hash})).await;
+            assert_eq!(error["code"], "INVALID_REQUEST", "{method} {config}: {error}");
+            assert!(error["message"].as_str().unwrap().contains(why), "{method} {config}: {error}");
+        }
+    }
+    assert_eq!(std::fs::read_to_string(gateway.config_path()).unwrap(), before);
+}
+
+#[actix_web::test]
+async fn the_official_flags_that_mean_nothing_here_start_it_all_the_same() {
+    let flags = [
+        "--force",
+        "--ws-log",
+        "compact",
+        "--compact",
+        "--dev",
+        "--raw-stream",
+        "--raw-stream-path",
+        "x.jsonl",
+    ];
+    let gateway = flags.into_iter().fold(Setup::new(), Setup::arg).start().await;
+    let console = gateway.console();
+    for flag in ["--force ends no process", "--ws-log has no effect", "--dev has no effect"] {
+        assert!(console.contains(flag), "no word of {flag}: {console}");
+    }
+    let unknown = gateway.cli(&["gateway", "run", "--unheard-of"]).await;
+    assert_eq!(unknown.status.code(), Some(2));
 }

@@ -57,6 +57,34 @@ async fn a_rejected_token_shows_everywhere_and_is_printed_nowhere() {
 }
 
 #[actix_web::test]
+async fn a_bot_with_a_webhook_elsewhere_is_left_alone_and_everything_else_starts() {
+    let world =
+        World::with(json!({"channels": {"telegram": {"webhookUrl": "https://elsewhere.example/bot"}}})).await;
+    let answer = status(&world, json!({})).await;
+    schema::assert_valid("ChannelsStatusResult", &answer);
+    let account = &answer["channelAccounts"]["telegram"][0];
+    assert!(account["lastError"].as_str().unwrap().contains("webhookUrl"), "{account}");
+    assert_eq!(account["running"], false);
+    let ready = http::get(world.gateway.port, "/readyz").await;
+    assert!(ready.status == 503 && ready.body.contains("webhookUrl"), "{ready:?}");
+    assert_eq!(world.gateway.console().matches("webhookUrl").count(), 1, "{}", world.gateway.console());
+    assert!(world.telegram.calls().is_empty(), "the bot was taken over");
+}
+
+#[actix_web::test]
+async fn a_message_that_comes_under_another_update_is_answered_once() {
+    let world = World::start().await;
+    let message = world.telegram.compose(OWNER, OWNER, json!({"text": "SAY once"}));
+    world.telegram.update("message", message.clone());
+    world.shown(OWNER, "once").await;
+    world.telegram.update("message", message);
+    world.telegram.say(OWNER, "SAY afterwards");
+    world.shown(OWNER, "afterwards").await;
+    let answers = world.telegram.shown_texts(OWNER);
+    assert_eq!(answers.iter().filter(|text| text.contains("once")).count(), 1, "{answers:?}");
+}
+
+#[actix_web::test]
 async fn a_stranger_is_let_in_from_the_command_line() {
     let world = World::with(json!({
         "channels": {"telegram": {"dmPolicy": "pairing", "allowFrom": []}},

@@ -181,6 +181,13 @@ impl Keeping {
         if !account.enabled {
             return;
         }
+        if account.webhook {
+            let error =
+                "webhooks are not served by this version: remove webhookUrl, and the bot polls for updates";
+            tracing::error!(account = name, error, "account not started");
+            handle.update(|status| (status.mode, status.last_error) = ("webhook", Some(error.to_owned())));
+            return;
+        }
         if let Some(other) = self.polling.iter().find(|(_, taken)| taken.matches(token.expose())) {
             // Two pollers of one bot would only throw each other out.
             let error = format!("account `{}` polls with the same token", other.0);

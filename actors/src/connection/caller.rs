@@ -4,6 +4,7 @@ use super::{Outbound, Ticket};
 use serde_json::value::RawValue;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tidegate_protocol::client::ClientInfo;
 use tidegate_protocol::hello::AuthMethod;
 use tidegate_protocol::{Role, Scope, Scopes};
@@ -29,6 +30,39 @@ pub struct Caller {
     pub(crate) revoked: AtomicBool,
     /// Void once what let it in is revoked, even before the connection was listed.
     pub(crate) ticket: Ticket,
+    pub(crate) last_words: LastWords,
+}
+
+/// Answers that a connection is owed although what they tell of may end it.
+#[derive(Debug, Default)]
+pub(crate) struct LastWords(Mutex<Owed>);
+
+#[derive(Debug, Default)]
+struct Owed {
+    answers: usize,
+    /// The close that waits for them.
+    close: Option<(u16, &'static str)>,
+}
+
+impl LastWords {
+    fn owed(&self) -> MutexGuard<'_, Owed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Until it is dropped, [`Caller::revoke_answered`] closes nothing.
+pub(crate) struct OwedAnswer(Arc<Caller>);
+
+impl Drop for OwedAnswer {
+    fn drop(&mut self) {
+        let mut owed = self.0.last_words.owed();
+        owed.answers -= 1;
+        if owed.answers == 0
+            && let Some((code, reason)) = owed.close
+        {
+            self.0.outbound.close(code, reason);
+        }
+    }
 }
 
 impl Caller {
@@ -41,6 +75,23 @@ impl Caller {
     pub fn revoke(&self, code: u16, reason: &str) {
         self.revoked.store(true, Ordering::Release);
         self.outbound.close(code, reason);
+    }
+
+    /// As [`Caller::revoke`], but an answer that is owed goes out before the close.
+    pub(crate) fn revoke_answered(&self, code: u16, reason: &'static str) {
+        self.revoked.store(true, Ordering::Release);
+        let mut owed = self.last_words.owed();
+        if owed.answers > 0 {
+            owed.close = Some((code, reason));
+        } else {
+            self.outbound.close(code, reason);
+        }
+    }
+
+    /// For a handler whose own doing may end its caller's connection.
+    pub(crate) fn owe_answer(self: &Arc<Self>) -> OwedAnswer {
+        self.last_words.owed().answers += 1;
+        OwedAnswer(Arc::clone(self))
     }
 
     /// Whether [`Caller::revoke`] was called.

@@ -31,8 +31,8 @@ use crate::pairings::{Change, DeviceBook, DeviceRecord, PairingRequest, TokenRec
 use crate::settings::Settings;
 use crate::store::{DeviceSeen, StoreError};
 use actix::{
-    Actor, ActorContext, ActorFuture, ActorFutureExt, AsyncContext, AtomicResponse, Context, StreamHandler,
-    WrapFuture, fut,
+    Actor, ActorContext, ActorFuture, ActorFutureExt, AsyncContext, AtomicResponse, Context, Handler,
+    Message, StreamHandler, WrapFuture, fut,
 };
 use proof::{Probe, Probes};
 use serde::Serialize;
@@ -253,38 +253,50 @@ impl Actor for Devices {
 struct SettingsChanged;
 
 impl StreamHandler<SettingsChanged> for Devices {
-    /// Whoever came in with a secret that is not valid any more has to prove itself again.
     fn handle(&mut self, _: SettingsChanged, _: &mut Self::Context) {
-        let now = self.gateway.settings.get();
-        let before = std::mem::replace(&mut self.settings, Arc::clone(&now));
-        if same_secret(&before, &now) {
-            return;
-        }
-        tracing::info!("the gateway's secret changed: connections that used the old one end");
-        self.tickets.void_secret();
-        for connection in self.gateway.connections.all() {
-            if is_by_secret(connection.caller.auth_method) {
-                connection.caller.revoke(close::DEVICE_REMOVED, "gateway auth changed");
-            }
-        }
+        self.heed_settings();
     }
 
     /// The settings outlive every actor; if they do not, that is no reason to stop.
     fn finished(&mut self, _: &mut Self::Context) {}
 }
 
+/// Act on new settings now: once this is answered, nobody keeps a connection that the old ones let in.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct HeedSettings;
+
+impl Handler<HeedSettings> for Devices {
+    type Result = ();
+
+    fn handle(&mut self, _: HeedSettings, _: &mut Self::Context) {
+        self.heed_settings();
+    }
+}
+
+impl Devices {
+    /// Whoever came in by what may not let them in any more has to prove itself again.
+    fn heed_settings(&mut self) {
+        let now = self.gateway.settings.get();
+        let before = std::mem::replace(&mut self.settings, Arc::clone(&now));
+        if now.gateway.lets_in_as(&before.gateway) {
+            return;
+        }
+        tracing::info!("who may come in has changed: connections that came in by the old settings end");
+        self.tickets.void_secret();
+        for connection in self.gateway.connections.all() {
+            if is_by_secret(connection.caller.auth_method) {
+                connection.caller.revoke_answered(close::DEVICE_REMOVED, "gateway auth changed");
+            }
+        }
+    }
+}
+
 /// Whether a connection came in by knowing the gateway's secret, by there being none, or by a name that stands in
 /// for it.
 fn is_by_secret(method: AuthMethod) -> bool {
-    matches!(method, AuthMethod::Token | AuthMethod::Password | AuthMethod::None | AuthMethod::Tailscale)
-}
-
-fn same_secret(before: &Settings, now: &Settings) -> bool {
-    let same_names = before.gateway.allows_tailscale() == now.gateway.allows_tailscale();
-    let (before, now) = (&before.gateway.auth, &now.gateway.auth);
-    same_names
-        && before.mode() == now.mode()
-        && crate::settings::Secret::same(before.shared_secret(), now.shared_secret())
+    use AuthMethod::{None, Password, Tailscale, Token, TrustedProxy};
+    matches!(method, Token | Password | None | Tailscale | TrustedProxy)
 }
 
 fn seen(record: &DeviceRecord) -> Option<DeviceSeen> {

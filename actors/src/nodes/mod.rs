@@ -33,8 +33,8 @@ pub use error::{InvokeError, pairing_changed};
 pub use names::NameError;
 pub use pairing::{Approved, PairingList, Rejected, list as pairing_list};
 pub use registry::{
-    ApproveSurface, ForgetNode, ListNodes, NodeDeclaration, NodeRegistry, NodeUp, RejectSurface, RenameNode,
-    arrive, leave,
+    ApproveSurface, ForgetNode, ListNodes, Newcomer, NodeDeclaration, NodeRegistry, NodeUp, RejectSurface,
+    RenameNode, arrive, introduce, leave,
 };
 pub use report::{Heard, hear};
 pub use table::{NodeConnection, NodeSink, NodeTable, Published};

@@ -79,6 +79,31 @@ pub(super) async fn notice(gateway: &Gateway, connection: &NodeConnection) {
     }
 }
 
+/// As [`notice`] for a node that is not connected yet, where its wish is new and an operator must decide. `true` if it
+/// waits for that now.
+pub(super) async fn ask_ahead(gateway: &Gateway, connection: &NodeConnection) -> bool {
+    let is_new = |(record, old): (NodeRecord, Option<SurfaceRequest>)| {
+        matches!(wish(gateway, connection, &record, old.as_ref()), Wish::More(_))
+    };
+    if !known(gateway, &connection.node_id).is_some_and(is_new) {
+        return false;
+    }
+    let _turn = gateway.node_table.ledger().lock().await;
+    let Some((record, old)) = known(gateway, &connection.node_id) else { return false };
+    let Wish::More(new) = wish(gateway, connection, &record, old.as_ref()) else { return false };
+    if is_granted_unasked(gateway, connection, &record) {
+        // The node hears of that, which it can't before its hello.
+        return false;
+    }
+    match ask(gateway, connection, record, old, new).await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::error!(node = &*connection.node_id, %error, "node surface could not be stored");
+            false
+        }
+    }
+}
+
 async fn decide(gateway: &Gateway, connection: &NodeConnection) -> Result<(), StoreError> {
     let _turn = gateway.node_table.ledger().lock().await;
     let Some((record, request)) = known(gateway, &connection.node_id) else { return Ok(()) };
@@ -90,7 +115,7 @@ async fn decide(gateway: &Gateway, connection: &NodeConnection) -> Result<(), St
             Ok(())
         }
         (Wish::Waiting(request), _) if is_granted_unasked(gateway, connection, &record) => {
-            grant(gateway, record, &request.request_id, request.surface).await.map(drop)
+            grant_unasked(gateway, record, request).await
         }
         (Wish::Waiting(request), _) => {
             gateway.store.save_node_request(record.clone(), request.clone()).await?;
@@ -157,7 +182,7 @@ async fn ask(
         if let Some(old) = old {
             resolved(gateway, &old.request_id, &old.node_id, "rejected");
         }
-        return grant(gateway, record, &new.request_id, new.surface).await.map(drop);
+        return grant_unasked(gateway, record, new).await;
     }
     gateway.store.save_node_request(record.clone(), new.clone()).await?;
     if let Some(old) = old {
@@ -175,10 +200,16 @@ fn is_granted_unasked(gateway: &Gateway, connection: &NodeConnection, record: &N
     let by_settings = connection.local && settings.gateway.nodes.pairing.approve_local_surface;
     // The first only: what a node adds later is a wish like any other.
     let vouched_for = connection.vouched_for && record.approved.is_none();
-    if by_settings || vouched_for {
-        tracing::info!(node = %record.node_id, by_settings, vouched_for, "node surface approved without asking");
-    }
     by_settings || vouched_for
+}
+
+async fn grant_unasked(
+    gateway: &Gateway,
+    record: NodeRecord,
+    request: SurfaceRequest,
+) -> Result<(), StoreError> {
+    tracing::info!(node = %record.node_id, "node surface approved without asking");
+    grant(gateway, record, &request.request_id, request.surface).await.map(drop)
 }
 
 /// Says in the log what the owner must type, since a newcomer looks there first.

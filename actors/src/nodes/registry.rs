@@ -33,13 +33,18 @@ pub struct NodeDeclaration {
     pub path_env: Option<String>,
 }
 
-/// A node's socket was taken in by [`arrive`]: see what it declares.
+/// A node's socket was taken in by [`arrive`]: see what it declares, unless that was done before.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct NodeUp {
     pub node_id: String,
     pub conn_id: String,
 }
+
+/// A node is about to hear that it is in: have what it asks for waiting by then. `false`: look again at [`NodeUp`].
+#[derive(Message)]
+#[rtype(result = "bool")]
+struct NodeComes(Arc<NodeConnection>);
 
 /// Every known node.
 #[derive(Debug, Message)]
@@ -144,16 +149,24 @@ async fn load(gateway: Gateway) -> Result<(), crate::store::StoreError> {
     Ok(())
 }
 
-/// Takes a node's socket in, at once and whatever the registry is doing; the rest follows.
-pub fn arrive(gateway: &Gateway, caller: &Caller, declared: NodeDeclaration) {
+/// A node that was let in and does not know it yet.
+pub struct Newcomer {
+    connection: Arc<NodeConnection>,
+    /// What it asks for waits on the disk.
+    asked: bool,
+}
+
+/// Writes down who a node is and what it asks for, before it hears that it is in: then whoever looks because of the
+/// node finds its request.
+pub async fn introduce(gateway: &Gateway, caller: &Caller, declared: NodeDeclaration) -> Option<Newcomer> {
     let Some(node_id) = &caller.device_id else {
         tracing::error!(conn = caller.conn_id, "a node without a device came in");
-        return;
+        return None;
     };
     if caller.is_revoked() {
-        return;
+        return None;
     }
-    let connection = NodeConnection {
+    let connection = Arc::new(NodeConnection {
         node_id: node_id.as_str().into(),
         conn_id: caller.conn_id.as_str().into(),
         sink: Box::new(caller.outbound.clone()),
@@ -164,19 +177,40 @@ pub fn arrive(gateway: &Gateway, caller: &Caller, declared: NodeDeclaration) {
         vouched_for: caller.vouched_for,
         connected_at_ms: caller.connected_at_ms,
         published: Mutex::new(Published::default()),
-    };
+    });
     gateway.node_table.remember(node_id, |old| {
         let (old, request) = old.map(|old| (old.record, old.request)).unzip();
         (introduced(old, node_id, caller), request.flatten())
     });
-    gateway.node_table.connect(Arc::new(connection));
-    // A registry that is just starting looks at every socket by itself.
-    gateway.nodes.tell(NodeUp { node_id: node_id.clone(), conn_id: caller.conn_id.clone() });
+    let asked = gateway.nodes.send(NodeComes(connection.clone())).await.unwrap_or(false);
+    Some(Newcomer { connection, asked })
+}
+
+/// Takes a node's socket in, at once and whatever the registry is doing; the rest follows.
+pub fn arrive(gateway: &Gateway, caller: &Caller, Newcomer { connection, asked }: Newcomer) {
+    if caller.is_revoked() {
+        return;
+    }
+    let up = NodeUp { node_id: connection.node_id.to_string(), conn_id: connection.conn_id.to_string() };
+    gateway.node_table.connect(connection);
+    if !asked {
+        // A registry that is just starting looks at every socket by itself.
+        gateway.nodes.tell(up);
+    }
 }
 
 /// Forgets a node's socket, at once: what it carried fails now. A newer socket of the node stays.
 pub fn leave(gateway: &Gateway, node_id: &str, conn_id: &str) {
     gateway.node_table.disconnect(node_id, conn_id);
+}
+
+impl Handler<NodeComes> for NodeRegistry {
+    type Result = ResponseFuture<bool>;
+
+    fn handle(&mut self, NodeComes(connection): NodeComes, _: &mut Self::Context) -> Self::Result {
+        let gateway = self.gateway.clone();
+        Box::pin(async move { pairing::ask_ahead(&gateway, &connection).await })
+    }
 }
 
 impl Handler<NodeUp> for NodeRegistry {

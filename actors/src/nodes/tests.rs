@@ -64,6 +64,7 @@ fn caller(role: Role, conn_id: &str, device_id: Option<&str>, scopes: &[&str]) -
         connected_at_ms: 1,
         revoked: false.into(),
         ticket: Default::default(),
+        last_words: Default::default(),
     };
     (Arc::new(caller), frames)
 }
@@ -75,7 +76,8 @@ async fn connect(gateway: &Gateway, node_id: &str, conn_id: &str, commands: &[&s
         commands: commands.iter().map(|name| (*name).to_owned()).collect(),
         ..NodeDeclaration::default()
     };
-    arrive(gateway, &caller, declared);
+    let newcomer = introduce(gateway, &caller, declared).await.unwrap();
+    arrive(gateway, &caller, newcomer);
     // Handled twice: when this is answered, the first time is over.
     gateway.nodes.send(NodeUp { node_id: node_id.into(), conn_id: conn_id.into() }).await.unwrap();
     Socket { node_id: node_id.into(), conn_id: conn_id.into(), caller, frames, gateway: gateway.clone() }

@@ -2,6 +2,7 @@
 
 use super::call::{AGENT, Call, Reply, json, restarting};
 use super::chat::{SentFile, Submitted, attachment, sender, submit, thinking};
+use super::ids;
 use super::table::{Method, carried_through};
 use crate::agent::{AwaitRun, HasRoom, RunStatus};
 use crate::clock::now_ms;
@@ -29,12 +30,13 @@ const WAIT: Duration = Duration::from_secs(30);
 #[serde(rename_all = "camelCase")]
 struct AgentParams {
     message: String,
+    #[serde(deserialize_with = "ids::idempotency_key")]
     idempotency_key: String,
     #[serde(default)]
     agent_id: Option<String>,
     #[serde(default)]
     session_key: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "ids::session_id")]
     session_id: Option<String>,
     #[serde(default)]
     model: Option<String>,
@@ -80,9 +82,6 @@ async fn begin(call: Call) -> Result<AwaitRun, ErrorShape> {
     let mut params: AgentParams = call.params()?;
     if params.message.trim().is_empty() {
         return Err(call.invalid("/message", "must not have fewer than 1 characters"));
-    }
-    if params.idempotency_key.is_empty() {
-        return Err(call.invalid("/idempotencyKey", "must not have fewer than 1 characters"));
     }
     let session_key = session_key(&call, &params).await?;
     check_room(&call, &session_key, &params.idempotency_key).await?;

@@ -2,6 +2,7 @@
 
 use super::call::{AGENT, Call, Reply, json, restarting};
 use super::history::{History, HistoryAsk};
+use super::ids;
 use super::sessions::{defaults, row_of};
 use super::table::Method;
 use crate::agent::providers::model::Thinking;
@@ -33,6 +34,9 @@ pub(super) const METHODS: &[Method] = &[
 struct SendParams {
     session_key: String,
     message: String,
+    #[serde(default, rename = "sessionId", deserialize_with = "ids::session_id")]
+    _session_id: Option<String>,
+    #[serde(deserialize_with = "ids::idempotency_key")]
     idempotency_key: String,
     #[serde(default)]
     attachments: Vec<SentFile>,
@@ -59,9 +63,6 @@ pub(super) struct SentFile {
 
 async fn send(call: Call) -> Reply {
     let params: SendParams = call.params()?;
-    if params.idempotency_key.is_empty() {
-        return Err(call.invalid("/idempotencyKey", "must not have fewer than 1 characters"));
-    }
     if params.message.trim().is_empty() && params.attachments.is_empty() {
         return Err(ErrorShape::invalid("message or attachment required"));
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tidegate_protocol::{ErrorShape, Scope};
 
 use super::{Call, Method, Reply, json};
+use crate::devices::HeedSettings;
 use crate::events::Audience;
 use crate::gateway::Gateway;
 use crate::settings::{ConfigFile, ConfigIssue, ConfigSnapshot, ConfigWriteError};
@@ -49,27 +50,42 @@ async fn get(call: Call) -> Reply {
 
 async fn set(call: Call) -> Reply {
     let params: WriteParams = call.params()?;
-    let snapshot = off_thread(&call, move |file| {
+    write(&call, move |file| {
         needs_hash(file, params.base_hash.as_deref())?;
-        let after = file.write(&params.raw, params.base_hash.as_deref()).map_err(refused)?;
-        Ok(file.shown(&after))
+        file.write(&params.raw, params.base_hash.as_deref()).map_err(refused)
     })
-    .await?;
-    json(&written(&snapshot))
+    .await
 }
 
 async fn patch(call: Call) -> Reply {
     let params: WriteParams = call.params()?;
-    let snapshot = off_thread(&call, move |file| {
+    write(&call, move |file| {
         needs_hash(file, params.base_hash.as_deref())?;
         let before = file.read();
         let text = before.text.as_deref().unwrap_or_default();
         let text = file.patched(text, &params.raw, &params.replace_paths).map_err(refused)?;
-        let after = file.write(&text, Some(&before.hash)).map_err(refused)?;
-        Ok(file.shown(&after))
+        file.write(&text, Some(&before.hash)).map_err(refused)
     })
-    .await?;
-    json(&written(&snapshot))
+    .await
+}
+
+/// What is written may end its writer's own connection; the answer goes out before that.
+async fn write(
+    call: &Call,
+    job: impl FnOnce(&dyn ConfigFile) -> Result<ConfigSnapshot, ErrorShape> + Send + 'static,
+) -> Reply {
+    let _owed = call.caller.owe_answer();
+    let snapshot = off_thread(call, move |file| Ok(file.shown(&job(file)?))).await?;
+    let reply = json(&written(&snapshot));
+    // Devices that are just starting anew begin with the new settings.
+    let _ = call.gateway.devices.send(HeedSettings).await;
+    if call.caller.is_revoked()
+        && let Ok(payload) = &reply
+    {
+        // From here on nothing else is answered on this connection.
+        call.interim(payload);
+    }
+    reply
 }
 
 /// Runs `job` with the file where it may block.

@@ -1,6 +1,7 @@
 //! A session's messages as clients read them.
 
 use super::call::{Reply, json as text};
+use super::ids;
 use crate::Gateway;
 use crate::session_key::canonical;
 use crate::store::TranscriptRow;
@@ -35,7 +36,7 @@ pub(super) struct HistoryAsk {
     cursor: Option<String>,
     #[serde(default, rename = "agentId")]
     _agent_id: Option<String>,
-    #[serde(default, rename = "sessionId")]
+    #[serde(default, rename = "sessionId", deserialize_with = "ids::session_id")]
     _session_id: Option<String>,
     #[serde(default, rename = "messageId")]
     _message_id: Option<String>,

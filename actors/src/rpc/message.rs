@@ -1,6 +1,7 @@
 //! `message.action` and `send`: an operator writes to a chat.
 
 use super::call::{Call, Reply, json};
+use super::ids;
 use super::table::Method;
 use crate::Gateway;
 use crate::channels::{ChannelError, ChannelRequest, TELEGRAM, WEBCHAT, extension};
@@ -32,6 +33,7 @@ struct ActionParams {
     params: Map<String, Value>,
     #[serde(default)]
     account_id: Option<String>,
+    #[serde(deserialize_with = "ids::idempotency_key")]
     idempotency_key: String,
 }
 
@@ -77,6 +79,7 @@ struct SendParams {
     #[serde(default)]
     #[allow(dead_code, reason = "known, and without a meaning here")]
     session_key: Option<String>,
+    #[serde(deserialize_with = "ids::idempotency_key")]
     idempotency_key: String,
 }
 

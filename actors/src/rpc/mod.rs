@@ -13,6 +13,7 @@ mod device;
 mod device_setup;
 mod exec_approvals;
 mod history;
+mod ids;
 mod logs;
 mod message;
 mod node;

@@ -1,6 +1,7 @@
 //! `node.*` for operators: looking at nodes, calling them, deciding about them.
 
 use super::call::{Call, DEVICES, NODES, Reply, json, restarting};
+use super::ids;
 use super::table::Method;
 use crate::clock::now_ms;
 use crate::devices;
@@ -26,9 +27,6 @@ pub(super) const METHODS: &[Method] = &[
     Method::operator("node.pair.remove", Scope::Pairing, |call| Box::pin(remove(call))),
 ];
 
-/// Longest idempotency key; it is kept for every call.
-const LONGEST_KEY: usize = 512;
-
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct NodeParams {
@@ -50,6 +48,7 @@ struct InvokeParams {
     params: Option<Box<RawValue>>,
     #[serde(default)]
     timeout_ms: Option<u64>,
+    #[serde(deserialize_with = "ids::idempotency_key")]
     idempotency_key: String,
     #[serde(default)]
     session_key: Option<String>,
@@ -94,14 +93,10 @@ fn describe(call: &Call) -> Reply {
 async fn invoke(call: Call) -> Reply {
     let InvokeParams { node_id, command, params, timeout_ms, idempotency_key, session_key } =
         call.params()?;
-    for (path, text) in [("/nodeId", &node_id), ("/command", &command), ("/idempotencyKey", &idempotency_key)]
-    {
+    for (path, text) in [("/nodeId", &node_id), ("/command", &command)] {
         if text.trim().is_empty() {
             return Err(call.invalid(path, "must not have fewer than 1 characters"));
         }
-    }
-    if idempotency_key.len() > LONGEST_KEY {
-        return Err(call.invalid("/idempotencyKey", "must not have more than 512 characters"));
     }
     let ask = InvokeNode {
         node: node_id,

@@ -1,6 +1,7 @@
 //! `sessions.*`: the list of conversations, what one looks like, and listening to them.
 
 use super::call::{AGENT, Call, Reply, json, restarting};
+use super::ids;
 use super::status::first_model;
 use super::table::Method;
 use crate::Gateway;
@@ -146,6 +147,8 @@ pub(super) async fn row_of(gateway: &Gateway, key: &str) -> Result<Value, ErrorS
 #[serde(rename_all = "camelCase")]
 struct KeyParams {
     key: String,
+    #[serde(default, rename = "sessionId", deserialize_with = "ids::session_id")]
+    _session_id: Option<String>,
 }
 
 async fn describe(call: Call) -> Reply {
@@ -161,7 +164,7 @@ async fn describe(call: Call) -> Reply {
 struct ResolveParams {
     #[serde(default)]
     key: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "ids::session_id")]
     session_id: Option<String>,
     /// The Control UI's short name: the key without its agent, or the start of a session id.
     #[serde(default, alias = "shortId")]

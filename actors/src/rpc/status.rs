@@ -258,6 +258,7 @@ pub async fn readiness(gateway: &Gateway) -> Readiness {
             "accountId": status.account_id,
             "connected": status.connected,
             "lastGoodPollAgeMs": age,
+            "lastError": status.last_error,
         })
     });
     Readiness { failing, channels: channels.collect() }

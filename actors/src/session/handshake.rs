@@ -2,21 +2,23 @@
 
 use super::open::Open;
 use super::session::{Phase, Session};
+use crate::Gateway;
 use crate::auth::AuthPolicy;
 use crate::clock::now_ms;
 use crate::connection::Caller;
 use crate::devices::{Admission, Admit, Refusal};
+use crate::nodes::{self, Newcomer, NodeDeclaration};
 use crate::pairings::{DeviceRecord, IssuedToken, TokenRecord};
 use actix::{ActorFutureExt, AsyncContext, Context, MailboxError, WrapFuture};
 use serde_json::{json, value::to_raw_value};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-use tidegate_protocol::ErrorShape;
 use tidegate_protocol::connect::{Challenge, ConnectParams};
 use tidegate_protocol::frame::{self, FrameError, Request};
 use tidegate_protocol::hello::{HelloAuth, RoleToken};
 use tidegate_protocol::limits::close;
+use tidegate_protocol::{ErrorShape, Role};
 
 impl Session {
     /// Takes the frame that must be the `connect`.
@@ -109,6 +111,7 @@ impl Session {
             connected_at_ms: now_ms(),
             revoked: AtomicBool::new(false),
             ticket: admission.ticket,
+            last_words: Default::default(),
         });
         let auth = HelloAuth {
             role: admission.role,
@@ -124,23 +127,26 @@ impl Session {
             return self.close(close::DEVICE_REMOVED, "device removed", context);
         }
         let gateway = self.gateway.clone();
-        let hello = async move { super::hello::hello(&gateway, &caller, auth).await };
-        context.spawn(hello.into_actor(self).map(move |hello, session, context| {
-            match to_raw_value(&hello) {
-                Ok(hello) => session.greet(&id, &hello, params, open, context),
+        let hello = async move {
+            let newcomer = introduce(&gateway, &caller, params).await;
+            (super::hello::hello(&gateway, &caller, auth).await, newcomer)
+        };
+        context.spawn(hello.into_actor(self).map(
+            move |(hello, newcomer), session, context| match to_raw_value(&hello) {
+                Ok(hello) => session.greet(&id, &hello, newcomer, open, context),
                 Err(error) => {
                     tracing::error!(%error, "hello could not be serialised");
                     session.close(close::AGAIN, "gateway error", context);
                 }
-            }
-        }));
+            },
+        ));
     }
 
     fn greet(
         &mut self,
         id: &str,
         hello: &serde_json::value::RawValue,
-        params: ConnectParams,
+        newcomer: Option<Newcomer>,
         mut open: Open,
         context: &mut Context<Self>,
     ) {
@@ -152,7 +158,7 @@ impl Session {
         self.limit.raise();
         self.permit = None;
         let _ = self.outbound.frame(frame::response_ok(id, hello));
-        open.announce(params);
+        open.announce(newcomer);
         self.phase = Phase::Open(open);
         for text in waiting {
             self.request(&text, context);
@@ -165,6 +171,20 @@ impl Session {
         let _ = self.outbound.frame(frame::response_error(id, error));
         self.close(code, reason, context);
     }
+}
+
+/// What a node declares is on record before it hears that it is in.
+async fn introduce(gateway: &Gateway, caller: &Caller, params: ConnectParams) -> Option<Newcomer> {
+    if caller.role != Role::Node {
+        return None;
+    }
+    let declared = NodeDeclaration {
+        caps: params.caps,
+        commands: params.commands,
+        permissions: params.permissions,
+        path_env: params.path_env,
+    };
+    nodes::introduce(gateway, caller, declared).await
 }
 
 fn role_token((token, record): &(IssuedToken, TokenRecord)) -> RoleToken {

@@ -120,6 +120,7 @@ mod tests {
                 connected_at_ms: 0,
                 revoked: Default::default(),
                 ticket: Default::default(),
+                last_words: Default::default(),
             };
             let auth = HelloAuth {
                 role: Role::Operator,

@@ -4,7 +4,7 @@ use crate::Gateway;
 use crate::connection::{Caller, Registration, presence};
 use crate::devices::CodeDelivered;
 use crate::events::{Audience, Broadcast};
-use crate::nodes::{self, NodeDeclaration};
+use crate::nodes::{self, Newcomer};
 use crate::rpc::{self, Call, Refused};
 use serde_json::json;
 use serde_json::value::to_raw_value;
@@ -12,7 +12,6 @@ use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use tidegate_protocol::connect::ConnectParams;
 use tidegate_protocol::frame::{self, Request};
 use tidegate_protocol::limits::MAX_PAYLOAD;
 use tidegate_protocol::{ErrorShape, Role};
@@ -60,7 +59,7 @@ impl Open {
     }
 
     /// The hello is out: events may follow, and others hear of it.
-    pub(super) fn announce(&mut self, params: ConnectParams) {
+    pub(super) fn announce(&mut self, newcomer: Option<Newcomer>) {
         self.announced = true;
         if self.caller.role == Role::Node {
             self.tell_wake_words();
@@ -70,14 +69,8 @@ impl Open {
         }
         let client = self.caller.client.id.as_str();
         tracing::info!(conn = self.caller.conn_id, client, role = %self.caller.role, peer = %self.caller.peer, "connected");
-        if self.caller.role == Role::Node {
-            let declared = NodeDeclaration {
-                caps: params.caps,
-                commands: params.commands,
-                permissions: params.permissions,
-                path_env: params.path_env,
-            };
-            nodes::arrive(&self.gateway, &self.caller, declared);
+        if let Some(newcomer) = newcomer {
+            nodes::arrive(&self.gateway, &self.caller, newcomer);
         }
         if let Some(code) = self.joined_with.take() {
             self.gateway.devices.tell(CodeDelivered(code));

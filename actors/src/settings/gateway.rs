@@ -9,6 +9,8 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
+use super::Secret;
+
 pub use self::{
     auth::{AuthMode, AuthSettings, RateLimitSettings, TrustedProxySettings},
     nodes::{NodeCommandSettings, NodePairingSettings, NodeSettings, SshVerifySettings},
@@ -53,6 +55,20 @@ impl GatewaySettings {
 
     pub fn port(&self) -> u16 {
         self.port.unwrap_or(Self::DEFAULT_PORT)
+    }
+
+    /// Whether both let in the same people by the same proofs. Devices' own tokens are no matter of settings.
+    pub fn lets_in_as(&self, other: &Self) -> bool {
+        let (auth, others) = (&self.auth, &other.auth);
+        let same_proxy = || {
+            self.trusted_proxies == other.trusted_proxies
+                && auth.trusted_proxy == others.trusted_proxy
+                && Secret::same(auth.password.as_ref(), others.password.as_ref())
+        };
+        auth.mode() == others.mode()
+            && self.allows_tailscale() == other.allows_tailscale()
+            && Secret::same(auth.shared_secret(), others.shared_secret())
+            && (auth.mode() != AuthMode::TrustedProxy || same_proxy())
     }
 }
 
@@ -101,4 +117,50 @@ pub enum ReloadMode {
     #[default]
     #[serde(alias = "hot", alias = "restart")]
     Hybrid,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn settings(gateway: Value) -> GatewaySettings {
+        serde_json::from_value(gateway).unwrap()
+    }
+
+    #[test]
+    fn every_part_of_a_proxys_policy_decides_who_comes_in() {
+        let with = |pointer: &str, value: Value| {
+            let mut gateway = json!({
+                "trustedProxies": ["10.0.0.1"], "port": 1,
+                "auth": {"mode": "trusted-proxy", "password": "p", "trustedProxy": {
+                    "userHeader": "u", "requiredHeaders": ["r"], "allowUsers": ["me"], "allowLoopback": false,
+                }},
+            });
+            if !pointer.is_empty() {
+                *gateway.pointer_mut(pointer).unwrap() = value;
+            }
+            settings(gateway)
+        };
+        let before = with("", json!(null));
+        assert!(with("/port", json!(2)).lets_in_as(&before));
+        for (pointer, value) in [
+            ("/trustedProxies", json!(["10.0.0.2"])),
+            ("/auth/password", json!("q")),
+            ("/auth/trustedProxy/userHeader", json!("v")),
+            ("/auth/trustedProxy/requiredHeaders", json!([])),
+            ("/auth/trustedProxy/allowUsers", json!(["you"])),
+            ("/auth/trustedProxy/allowLoopback", json!(true)),
+        ] {
+            assert!(!with(pointer, value).lets_in_as(&before), "{pointer}");
+        }
+    }
+
+    #[test]
+    fn what_a_mode_does_not_read_changes_nothing_about_who_comes_in() {
+        let token = |proxies: &[&str]| settings(json!({"trustedProxies": proxies, "auth": {"token": "t"}}));
+        assert!(token(&["10.0.0.1"]).lets_in_as(&token(&[])));
+        assert!(!settings(json!({"auth": {"token": "other"}})).lets_in_as(&token(&[])));
+        assert!(!settings(json!({"auth": {"mode": "none"}})).lets_in_as(&token(&[])));
+    }
 }

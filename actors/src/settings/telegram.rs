@@ -46,6 +46,8 @@ pub struct TelegramSettings {
     pub reply_to_mode: Option<ReplyToMode>,
     pub link_preview: Option<bool>,
     pub custom_commands: Option<Vec<CustomCommand>>,
+    /// Somebody else serves the bot's webhook: it is not polled here, or it would be taken from them.
+    pub webhook_url: Option<String>,
 }
 
 /// One group, or one topic of a group.
@@ -185,6 +187,8 @@ pub struct TelegramAccount {
     pub reply_to_mode: ReplyToMode,
     pub link_preview: bool,
     pub custom_commands: Vec<CustomCommand>,
+    /// The settings give it a webhook.
+    pub webhook: bool,
 }
 
 impl TelegramAccount {
@@ -195,6 +199,7 @@ impl TelegramAccount {
             && self.token_file == other.token_file
             && self.api_root == other.api_root
             && self.proxy == other.proxy
+            && self.webhook == other.webhook
     }
 }
 
@@ -245,6 +250,7 @@ impl TelegramSettings {
         let allow_from = own.allow_from.clone().or_else(|| self.allow_from.clone()).unwrap_or_default();
         let group_allow_from = own.group_allow_from.clone().or_else(|| self.group_allow_from.clone());
         let api_root = own.api_root.as_ref().or(self.api_root.as_ref());
+        let webhook = own.webhook_url.as_ref().or(self.webhook_url.as_ref());
         TelegramAccount {
             name: name.to_owned(),
             enabled: own.enabled.unwrap_or(true) && self.enabled.unwrap_or(true),
@@ -273,6 +279,7 @@ impl TelegramSettings {
                 .clone()
                 .or_else(|| self.custom_commands.clone())
                 .unwrap_or_default(),
+            webhook: webhook.is_some_and(|url| !url.trim().is_empty()),
         }
     }
 }
@@ -312,6 +319,19 @@ mod tests {
         assert_eq!(accounts["default"].token_source, TokenSource::Env);
         assert_eq!(accounts["work"].token_source, TokenSource::Config);
         assert_eq!(read(json!({})).resolved_with(None)["default"].token_source, TokenSource::None);
+    }
+
+    #[test]
+    fn a_webhook_is_the_accounts_own_or_that_of_the_level_above() {
+        let webhooks = |value: Value| -> Vec<bool> {
+            read(value).resolved_with(None).values().map(|account| account.webhook).collect()
+        };
+        assert_eq!(webhooks(json!({"botToken": "1:a", "webhookUrl": "https://x/y"})), [true]);
+        assert_eq!(webhooks(json!({"botToken": "1:a", "webhookUrl": " ", "webhookPath": "/y"})), [false]);
+        let accounts =
+            json!({"a": {"botToken": "1:a"}, "b": {"botToken": "2:b", "webhookUrl": "https://x/y"}});
+        assert_eq!(webhooks(json!({"accounts": accounts})), [false, true]);
+        assert_eq!(webhooks(json!({"webhookUrl": "https://x/y", "accounts": accounts})), [true, true]);
     }
 
     #[test]

@@ -13,6 +13,8 @@ const KEEP_MS: i64 = 30 * 24 * 3600 * 1000;
 pub enum Arrival {
     /// To be answered.
     Message(Box<Inbound>),
+    /// The same, where the channel has a name for the message itself: told in another event, it is no second one.
+    Named { inbound: Box<Inbound>, message: String },
     /// Seen and deliberately not answered; kept so that it is never looked at again.
     Ignored { channel: String, account: String, event_id: String, reason: String },
 }
@@ -145,7 +147,8 @@ pub(crate) fn settle(db: &Connection, id: i64, outcome: &RunOutcome) -> Result<(
 
 fn accept_one(db: &Connection, arrival: Arrival) -> Result<Accepted, StoreError> {
     match arrival {
-        Arrival::Message(inbound) => accept_message(db, *inbound),
+        Arrival::Message(inbound) => accept_message(db, *inbound, None),
+        Arrival::Named { inbound, message } => accept_message(db, *inbound, Some(&message)),
         Arrival::Ignored { channel, account, event_id, reason } => {
             db.prepare_cached(
                 "INSERT INTO ingress (channel, account, event_id, run_id, session_key, body, state, reason, received_at)
@@ -157,7 +160,7 @@ fn accept_one(db: &Connection, arrival: Arrival) -> Result<Accepted, StoreError>
     }
 }
 
-fn accept_message(db: &Connection, inbound: Inbound) -> Result<Accepted, StoreError> {
+fn accept_message(db: &Connection, inbound: Inbound, message: Option<&str>) -> Result<Accepted, StoreError> {
     let taken: bool = db
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM ingress WHERE run_id = ?1 AND state <> 'ignored'
@@ -171,8 +174,8 @@ fn accept_message(db: &Connection, inbound: Inbound) -> Result<Accepted, StoreEr
     }
     let stored = db
         .prepare_cached(
-            "INSERT INTO ingress (channel, account, event_id, run_id, session_key, body, state, received_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'pending', ?7) ON CONFLICT DO NOTHING",
+            "INSERT INTO ingress (channel, account, event_id, run_id, session_key, body, state, received_at, message)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'pending', ?7, ?8) ON CONFLICT DO NOTHING",
         )?
         .execute(params![
             inbound.channel,
@@ -182,6 +185,7 @@ fn accept_message(db: &Connection, inbound: Inbound) -> Result<Accepted, StoreEr
             inbound.session_key,
             serde_json::to_string(&inbound)?,
             inbound.received_at_ms,
+            message,
         ])?;
     if stored == 1 {
         let id = db.last_insert_rowid();
@@ -193,11 +197,12 @@ fn accept_message(db: &Connection, inbound: Inbound) -> Result<Accepted, StoreEr
         })));
     }
     let sql = format!(
-        "SELECT {COLUMNS} FROM ingress WHERE channel = ?1 AND account = ?2 AND event_id = ?3 AND state <> 'ignored'"
+        "SELECT {COLUMNS} FROM ingress
+         WHERE channel = ?1 AND account = ?2 AND (event_id = ?3 OR message = ?4) AND state <> 'ignored'"
     );
     let row = db
         .prepare_cached(&sql)?
-        .query_row([inbound.channel, inbound.account, inbound.event_id], read_row)
+        .query_row(params![inbound.channel, inbound.account, inbound.event_id, message], read_row)
         .optional()?;
     match row {
         Some(row) => Ok(Accepted::Duplicate(Box::new(row.finish()?))),
@@ -267,6 +272,24 @@ mod tests {
             store.accept(vec![message("7"), Arrival::Message(other), message("7")], None).await.unwrap();
         assert!(matches!(accepted[..], [Accepted::New(_), Accepted::RunTaken, Accepted::Duplicate(_)]));
         assert_eq!(store.pending_ingress().await.unwrap().len(), 1);
+    }
+
+    #[actix::test]
+    async fn the_same_message_in_another_event_is_taken_once() {
+        let store = Store::temporary().unwrap();
+        let named = |event_id: &str, name: &str| match message(event_id) {
+            Arrival::Message(inbound) => Arrival::Named { inbound, message: name.into() },
+            other => other,
+        };
+        let arrivals = vec![named("7", "a"), named("8", "a"), named("9", "b"), message("10"), message("11")];
+        let accepted = store.accept(arrivals, None).await.unwrap();
+        let [_, Accepted::Duplicate(row), Accepted::New(_), Accepted::New(_), Accepted::New(_)] =
+            &accepted[..]
+        else {
+            panic!("{accepted:?}")
+        };
+        assert_eq!(row.inbound.event_id, "7");
+        assert_eq!(store.pending_ingress().await.unwrap().len(), 4);
     }
 
     #[actix::test]

@@ -12,6 +12,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0004_channels.sql"),
     include_str!("migrations/0005_audit.sql"),
     include_str!("migrations/0006_setup_codes.sql"),
+    include_str!("migrations/0007_messages.sql"),
 ];
 
 /// Brings the database to the newest schema.

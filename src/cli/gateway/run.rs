@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::{Args, RunArgs, banner::Banner};
 use crate::{
-    cli::{Context, Failure},
+    cli::{Context, Failure, out},
     config::{self, Flags, Running},
     gateway::{self, GatewayError, Serving},
     telemetry::{Log, LogOptions},
@@ -13,7 +13,11 @@ use crate::{
 /// Runs a gateway until it is told to stop.
 pub(in crate::cli) fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let place = context.place()?;
-    let flags = flags(context, args.into_run())?;
+    let args = args.into_run();
+    for note in args.official.notes() {
+        out::note(format!("note: {note}"));
+    }
+    let flags = flags(context, args)?;
     let running = config::start(place.clone(), context.env.clone(), flags)?;
     let log = start_log(context, &running)?;
     for note in &running.notes {

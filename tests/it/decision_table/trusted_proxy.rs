@@ -5,16 +5,19 @@ use super::*;
 const USER: &str = "owner@example.com";
 
 fn config(allow_loopback: bool) -> Setup {
+    Setup::new().no_token().config(settings(allow_loopback))
+}
+
+fn settings(allow_loopback: bool) -> Value {
     let proxy = json!({
         "userHeader": "x-forwarded-user", "requiredHeaders": ["x-forwarded-proto"], "allowUsers": [USER],
         "allowLoopback": allow_loopback,
     });
-    let config = json!({"gateway": {
+    config_with(json!({"gateway": {
         "trustedProxies": ["127.0.0.1"],
         "auth": {"mode": "trusted-proxy", "trustedProxy": proxy},
         "controlUi": {"allowedOrigins": ["https://gw.example"]},
-    }});
-    Setup::new().no_token().config(config_with(config))
+    }}))
 }
 
 /// As the proxy sends it for the owner's page; `None` leaves a header out.
@@ -103,4 +106,19 @@ async fn not_on_this_host_unless_the_owner_allows_it() {
         own_page(proxied(ui("the same without forwarding headers", Http(403)), Some(USER), None, None)),
     ];
     judge(config(false), ("", ""), rows).await;
+}
+
+#[actix_web::test]
+async fn whoever_the_settings_let_in_leaves_when_they_change() {
+    let gateway = config(true).start().await;
+    let upgrade = Upgrade::to(gateway.port)
+        .header("X-Forwarded-User", USER)
+        .header("X-Forwarded-Proto", "https")
+        .header("X-Forwarded-For", "203.0.113.9")
+        .origin("https://gw.example");
+    let mut page = Connect::control_ui().over(&upgrade).await.session();
+    let mut changed = settings(true);
+    changed["gateway"]["auth"]["trustedProxy"]["allowUsers"] = json!(["another@example.com"]);
+    gateway.write_config(&changed);
+    assert_eq!(page.end().await, Incoming::Close { code: 4001, reason: "gateway auth changed".into() });
 }

@@ -135,7 +135,7 @@ impl Poller {
             batch.add(line, bot, number, update).await?;
         }
         let offset = Offset { channel: TELEGRAM.to_owned(), account: offset_name(line, bot), value: next };
-        let accepted = line.gateway.store.accept(batch.arrivals(), Some(offset)).await?;
+        let accepted = line.gateway.store.accept(batch.arrivals(bot), Some(offset)).await?;
         self.offset = Some(next);
         for accepted in accepted {
             if let Accepted::New(row) = accepted {
@@ -298,8 +298,14 @@ impl Batch {
         Ok(())
     }
 
-    fn arrivals(&self) -> Vec<Arrival> {
-        self.turns.iter().map(|(inbound, _)| Arrival::Message(Box::new(inbound.clone()))).collect()
+    /// Messages are numbered in each chat, and a private chat's are each bot's own.
+    fn arrivals(&self, bot: &BotIdentity) -> Vec<Arrival> {
+        let arrival = |(inbound, number): &(Inbound, i64)| {
+            let chat = inbound.route.as_ref().map_or("", |route| route.chat.as_str());
+            let message = format!("{}:{chat}:{number}", bot.id);
+            Arrival::Named { inbound: Box::new(inbound.clone()), message }
+        };
+        self.turns.iter().map(arrival).collect()
     }
 
     fn message_of(&self, inbound: &Inbound) -> Option<i64> {

@@ -123,6 +123,7 @@ impl Door {
             connected_at_ms: 0,
             revoked: AtomicBool::new(false),
             ticket: admission.ticket.clone(),
+            last_words: Default::default(),
         });
         let registration = self.gateway.connections.register(Arc::clone(&caller));
         if let Some(connection) = self.gateway.connections.get(&caller.conn_id) {

@@ -30,6 +30,19 @@ async fn nothing_runs_before_approval_and_a_wider_surface_needs_another_one() {
 }
 
 #[actix::test]
+async fn a_request_waits_before_its_node_hears_that_it_is_in() {
+    let gateway = gateway();
+    let (caller, _frames) = caller(Role::Node, "c1", Some("n"), &[]);
+    let declared = NodeDeclaration { commands: vec!["system.which".into()], ..Default::default() };
+    let newcomer = introduce(&gateway, &caller, declared).await.unwrap();
+    assert_eq!(pairing_list(&gateway).pending.len(), 1);
+    assert_eq!(gateway.store.load_nodes().await.unwrap().1.len(), 1);
+    assert!(gateway.node_table.connection("n").is_none(), "nobody calls it before its hello");
+    arrive(&gateway, &caller, newcomer);
+    assert!(gateway.node_table.connection("n").is_some());
+}
+
+#[actix::test]
 async fn the_same_wish_keeps_its_request_and_a_changed_one_replaces_it() {
     let store = Store::temporary().unwrap();
     let gateway = gateway_on(store.clone());

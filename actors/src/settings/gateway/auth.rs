@@ -83,7 +83,7 @@ impl Default for RateLimitSettings {
 }
 
 /// `gateway.auth.trustedProxy`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct TrustedProxySettings {
     /// The header in which the proxy names the user.
