@@ -80,9 +80,11 @@ pub(super) async fn post_stream(
     decode: &mut dyn FnMut(SseEvent) -> Result<Flow, ModelError>,
 ) -> Result<Flow, ModelError> {
     let hide = |error: ModelError| hide_secret(error, endpoint.secret);
+    // The first one takes its time to build, which is not the server's.
+    let client = client()?;
     let started = Instant::now();
     let deadline = started + endpoint.patience.total;
-    let request = client()?.post(&endpoint.url).headers(endpoint.headers.clone()).body(body).send();
+    let request = client.post(&endpoint.url).headers(endpoint.headers.clone()).body(body).send();
     let response = timeout_at(started + endpoint.patience.first_byte, request)
         .await
         .map_err(|_| ModelError::new(ModelErrorKind::Silent, "no answer"))?
