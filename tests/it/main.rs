@@ -12,6 +12,7 @@ mod approvals;
 mod approved_runs;
 mod audit;
 mod cli;
+mod cli_config;
 mod client;
 mod crash;
 mod decision_table;

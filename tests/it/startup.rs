@@ -49,7 +49,7 @@ async fn an_open_or_senseless_configuration_does_not_start() {
     let secret = "OPENCLAW_GATEWAY_TOKEN";
     let cases = [
         ("lan without any auth", json!({"gateway": {"bind": "lan"}}), secret),
-        ("lan, auth none", lan(json!({"mode": "none"})), secret),
+        ("lan, auth none", lan(json!({"mode": "none"})), "set gateway.auth.mode to"),
         ("lan, token mode, empty token", lan(json!({"mode": "token", "token": ""})), secret),
         ("tailnet without auth", json!({"gateway": {"bind": "tailnet"}}), secret),
         ("custom without auth", json!({"gateway": {"bind": "custom", "customBindHost": "0.0.0.0"}}), secret),
@@ -108,15 +108,16 @@ async fn an_open_or_senseless_configuration_does_not_start() {
 
 #[actix_web::test]
 async fn flags_and_environment_open_nothing_without_a_secret_either() {
-    for setup in [
-        Setup::new().no_token().arg("--bind").arg("lan"),
-        Setup::new().no_token().env("TIDEGATE_GATEWAY_BIND", "lan"),
-        Setup::new().no_token().env("OPENCLAW_GATEWAY_BIND", "tailnet"),
-        Setup::new().no_token().arg("--bind").arg("lan").arg("--auth").arg("none"),
+    let secret = "OPENCLAW_GATEWAY_TOKEN or OPENCLAW_GATEWAY_PASSWORD";
+    for (setup, advice) in [
+        (Setup::new().no_token().arg("--bind").arg("lan"), secret),
+        (Setup::new().no_token().env("TIDEGATE_GATEWAY_BIND", "lan"), secret),
+        (Setup::new().no_token().env("OPENCLAW_GATEWAY_BIND", "tailnet"), secret),
+        (Setup::new().no_token().arg("--bind").arg("lan").arg("--auth").arg("none"), "set gateway.auth.mode"),
     ] {
         let exit = setup.refuse().await;
         assert_eq!(exit.code(), Some(78), "{}", exit.stderr);
-        assert!(exit.stderr.contains("OPENCLAW_GATEWAY_TOKEN"), "{}", exit.stderr);
+        assert!(exit.stderr.contains(advice), "{}", exit.stderr);
     }
 }
 
