@@ -13,6 +13,7 @@ mod approved_runs;
 mod audit;
 mod cli;
 mod cli_config;
+mod cli_output;
 mod client;
 mod crash;
 mod decision_table;
