@@ -1,7 +1,9 @@
 //! What commands print, and how they end, where something is amiss.
 
 use super::cli::{fails, ok, text};
+use crate::support::node_host::{NativeNode, ready};
 use crate::support::{Gateway, Node, within};
+use serde_json::{Value, json};
 use std::fs::File;
 use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -52,6 +54,62 @@ async fn a_second_gateway_says_once_why_it_does_not_start() {
 }
 
 #[actix_web::test]
+async fn a_missing_command_is_one_sentence() {
+    let gateway = Gateway::start().await;
+    for (words, of) in [(&["-v"][..], "tidegate --help"), (&["nodes", "-v"], "tidegate nodes --help")] {
+        let (code, said) = fails(&gateway, words).await;
+        assert!(code == 2 && said.contains(of) && !said.contains("hold-claim"), "{said}");
+    }
+    for words in [&["--json"][..], &["nodes", "--json"], &["nodes", "rename", "x", "--json"]] {
+        let output = gateway.cli(words).await;
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let said = answer["error"]["message"].as_str().unwrap();
+        assert!(!said.contains('\n') && !said.contains("hold-claim"), "{words:?}: {said}");
+    }
+}
+
+#[actix_web::test]
+async fn what_waits_for_nobody_is_said_in_words() {
+    let gateway = Gateway::start().await;
+    for (words, why) in [
+        (&["pairing", "approve", "telegram", "NOPE"][..], "nobody waits on telegram with the code NOPE"),
+        (&["pairing", "approve", "NOPE"], "nobody waits with the code NOPE"),
+        (&["devices", "approve", "nope"], "no device request nope is pending"),
+        (&["devices", "reject", "nope"], "no device request nope is pending"),
+        (&["nodes", "approve", "nope"], "no node request nope is pending"),
+        (&["nodes", "reject", "nope"], "no node request nope is pending"),
+    ] {
+        let (code, said) = fails(&gateway, words).await;
+        assert!(code == 1 && said.contains(why), "{words:?}: {said}");
+    }
+    let (code, said) = fails(&gateway, &["pairing", "approve", "telegram"]).await;
+    assert!(code == 2 && said.contains("the code is missing"), "{said}");
+}
+
+#[actix_web::test]
+async fn an_invoke_takes_no_longer_than_anybody_waits() {
+    let gateway = Gateway::start().await;
+    let mut node = Node::approved(&gateway, &["system.which"]).await;
+    let id = node.id();
+    let words = ["nodes", "invoke", &id, "--command", "system.which", "--timeout", "3s"];
+    let (output, request) = futures_util::join!(gateway.cli(&words), node.request());
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(request["timeoutMs"].as_u64().unwrap() <= 3000, "{request}");
+}
+
+#[actix_web::test]
+async fn a_program_that_does_not_exist_is_said_so() {
+    let gateway = Gateway::start().await;
+    let node = NativeNode::start(&gateway, "kitchen");
+    ready(&gateway, "kitchen").await;
+    let params = json!({"command": ["/no/such/program"]}).to_string();
+    let words = ["nodes", "invoke", "kitchen", "--command", "system.run", "--params", &params];
+    let (code, said) = fails(&gateway, &words).await;
+    assert!(code == 1 && said.contains("error on kitchen: ") && !said.contains('{'), "{said}");
+    drop(node);
+}
+
+#[actix_web::test]
 async fn lists_of_nodes_fit_the_terminal() {
     let gateway = Gateway::start().await;
     let commands: Vec<String> = (0..20).map(|number| format!("custom.command-{number}")).collect();
@@ -64,4 +122,14 @@ async fn lists_of_nodes_fit_the_terminal() {
         assert!(said.lines().all(|line| line.chars().count() <= 100), "{said}");
         assert!(declared < 2 || said.contains(" +"), "{said}");
     }
+}
+
+#[actix_web::test]
+async fn an_identity_is_shown_in_lines() {
+    let gateway = Gateway::start().await;
+    let node = NativeNode::start(&gateway, "kitchen");
+    ready(&gateway, "kitchen").await;
+    let state = node.state().display().to_string();
+    let said = ok(&gateway, &["--state-dir", &state, "node", "identity"]).await;
+    assert!(said.lines().count() == 2 && !said.contains("\\n"), "{said}");
 }
