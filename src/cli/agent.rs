@@ -44,10 +44,10 @@ pub(super) struct Args {
     #[arg(long)]
     deliver: bool,
     /// The channel for --deliver
-    #[arg(long, visible_alias = "channel")]
+    #[arg(long, visible_alias = "channel", value_name = "CHANNEL")]
     reply_channel: Option<String>,
     /// The chat for --deliver
-    #[arg(long, visible_alias = "to")]
+    #[arg(long, visible_alias = "to", value_name = "CHAT")]
     reply_to: Option<String>,
     /// The channel's account for --deliver
     #[arg(long, value_name = "ID")]

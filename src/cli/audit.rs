@@ -8,7 +8,7 @@ use super::{Context, Failure, out};
 #[derive(ClapArgs, Debug)]
 pub(super) struct Args {
     /// At most so many
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_name = "NUMBER")]
     limit: u32,
     /// Go on where the page before ended
     #[arg(long, value_name = "CURSOR")]

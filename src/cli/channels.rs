@@ -18,7 +18,7 @@ enum Command {
         /// Only this channel
         #[arg(long)]
         channel: Option<String>,
-        /// Ask each channel's server
+        /// Ask each channel's server as well
         #[arg(long)]
         probe: bool,
     },

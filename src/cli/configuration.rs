@@ -4,7 +4,7 @@ use clap::{Args as ClapArgs, Subcommand};
 use serde_json::{Value, json};
 use tidegate_actors::settings::{ConfigFile, ConfigIssue, ConfigSnapshot, ConfigWriteError};
 
-use super::{Context, Failure, out};
+use super::{Context, Failure, Globals, out, target};
 use crate::{
     config::{ConfigError, DiskConfig, KeyPath, KeyPathError, lookup},
     telemetry::chain,
@@ -33,6 +33,7 @@ enum Command {
     },
     /// Set a value; comments and everything else stay
     Set {
+        /// As for `config get`
         path: String,
         /// JSON5; anything that is not is taken as text
         #[arg(allow_hyphen_values = true)]
@@ -42,7 +43,10 @@ enum Command {
         strict: bool,
     },
     /// Remove a value
-    Unset { path: String },
+    Unset {
+        /// As for `config get`
+        path: String,
+    },
     /// Check the file: types, references, and whether a gateway would start with it
     Validate,
     /// Print where the file is
@@ -55,10 +59,10 @@ pub(super) fn run(context: &Context, args: Args) -> Result<(), Failure> {
     match args.command {
         Command::Get { path } => get(context, &disk, path.as_deref()),
         Command::Set { path, value, strict } => {
-            let value = value_of(&value, strict)?;
-            changed(context, disk.set(&key(&path)?, &value), &format!("set {path}"))
+            let (key, value) = (key(&path)?, value_of(&value, strict)?);
+            changed(context, disk.set(&key, &value), &format!("set {path}"), &key)
         }
-        Command::Unset { path } => changed(context, disk.unset(&key(&path)?), &format!("removed {path}")),
+        Command::Unset { path } => unset(context, &disk, &path),
         Command::Validate => validate(context, &disk),
         Command::File => {
             show(context, &json!({"path": place.config.display().to_string()}), || {
@@ -84,13 +88,12 @@ fn value_of(text: &str, strict: bool) -> Result<Value, Failure> {
 
 fn get(context: &Context, disk: &DiskConfig, path: Option<&str>) -> Result<(), Failure> {
     let snapshot = disk.shown(&disk.read());
-    if snapshot.parsed.is_null() {
+    if snapshot.resolved.is_null() {
         return Err(invalid(&snapshot));
     }
     let value = match path {
-        Some(path) => lookup(&snapshot.parsed, &key(path)?)
-            .ok_or_else(|| Failure::failed(format!("`{path}` is not set in {}", snapshot.path)))?,
-        None => &snapshot.parsed,
+        Some(path) => lookup(&snapshot.resolved, &key(path)?).ok_or_else(|| not_set(&snapshot, path))?,
+        None => &snapshot.resolved,
     };
     match value {
         Value::String(text) if !context.globals.json => out::text(text),
@@ -99,43 +102,90 @@ fn get(context: &Context, disk: &DiskConfig, path: Option<&str>) -> Result<(), F
     Ok(())
 }
 
+fn unset(context: &Context, disk: &DiskConfig, path: &str) -> Result<(), Failure> {
+    let key = key(path)?;
+    let snapshot = disk.read();
+    if !snapshot.parsed.is_null() && lookup(&snapshot.parsed, &key).is_none() {
+        return Err(match lookup(&snapshot.resolved, &key) {
+            Some(_) => Failure::failed(format!("`{path}` comes from an included file: edit it there")),
+            None => not_set(&snapshot, path),
+        });
+    }
+    changed(context, disk.unset(&key), &format!("removed {path}"), &key)
+}
+
+fn not_set(snapshot: &ConfigSnapshot, path: &str) -> Failure {
+    // Left out, it may be, for want of a variable.
+    match snapshot.warnings.iter().find(|issue| issue.path == path) {
+        Some(why) => Failure::failed(format!("{}: {why}", snapshot.path)),
+        None => Failure::failed(format!("`{path}` is not set in {}", snapshot.path)),
+    }
+}
+
 fn changed(
     context: &Context,
     result: Result<ConfigSnapshot, ConfigWriteError>,
     what: &str,
+    key: &KeyPath,
 ) -> Result<(), Failure> {
     let snapshot = result.map_err(|error| match error {
         ConfigWriteError::Invalid(issues) => Failure::Config(ConfigError::Refused(list(&issues))),
         other => Failure::failed(chain(&other)),
     })?;
-    show(context, &json!({"ok": true, "path": snapshot.path, "hash": snapshot.hash}), || {
-        format!("{what} in {}", snapshot.path)
+    let key = key.to_string();
+    let warnings: Vec<_> =
+        snapshot.warnings.iter().filter(|issue| is_within(&issue.path, &key)).cloned().collect();
+    let answer = json!({
+        "ok": true, "path": snapshot.path, "hash": snapshot.hash, "warnings": lines(&warnings),
     });
+    show(context, &answer, || format!("{what} in {}", snapshot.path));
+    for warning in &warnings {
+        out::note(format!("warning: {warning}"));
+    }
     for issue in &snapshot.issues {
         out::note(format!("warning: a gateway would not start like this: {issue}"));
     }
     Ok(())
 }
 
-fn validate(context: &Context, disk: &DiskConfig) -> Result<(), Failure> {
-    let snapshot = disk.read();
-    let lines = |issues: &[ConfigIssue]| -> Vec<Value> {
-        issues.iter().map(|issue| json!({"path": issue.path, "message": issue.message})).collect()
+/// Whether one key is the other or inside of it.
+fn is_within(one: &str, other: &str) -> bool {
+    let inside = |inner: &str, outer: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     };
-    let answer = json!({
-        "valid": snapshot.issues.is_empty(),
-        "path": snapshot.path,
-        "exists": snapshot.exists,
-        "issues": lines(&snapshot.issues),
-        "warnings": lines(&snapshot.warnings),
-    });
+    inside(one, other) || inside(other, one)
+}
+
+fn validate(context: &Context, disk: &DiskConfig) -> Result<(), Failure> {
+    let mut snapshot = disk.read();
+    let mut notes = Vec::new();
+    if !snapshot.exists && context.globals.config.is_some() {
+        snapshot.issues.push(whole_file("--config names a file that does not exist"));
+    }
+    if snapshot.issues.is_empty() && snapshot.resolved["gateway"]["mode"] == "remote" {
+        notes.push("gateway.mode is \"remote\": no gateway starts on this machine".to_owned());
+        match remote(context) {
+            Ok(target) => notes.push(format!("commands talk to {}", target.endpoint)),
+            Err(failure) => snapshot.issues.push(whole_file(failure.to_string())),
+        }
+    }
     if context.globals.json {
-        out::json(&answer);
+        out::json(&json!({
+            "valid": snapshot.issues.is_empty(),
+            "path": snapshot.path,
+            "exists": snapshot.exists,
+            "issues": lines(&snapshot.issues),
+            "warnings": lines(&snapshot.warnings),
+            "notes": notes,
+        }));
         // The answer is printed already; only the exit code is missing.
         return if snapshot.issues.is_empty() { Ok(()) } else { std::process::exit(78) };
     }
     for warning in &snapshot.warnings {
         out::note(format!("warning: {warning}"));
+    }
+    for note in notes {
+        out::note(format!("note: {note}"));
     }
     if !snapshot.issues.is_empty() {
         return Err(invalid(&snapshot));
@@ -145,8 +195,35 @@ fn validate(context: &Context, disk: &DiskConfig) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The gateway that the file alone leads to.
+fn remote(context: &Context) -> Result<target::Target, Failure> {
+    let Globals { profile, state_dir, config, .. } = context.globals.clone();
+    let globals = Globals { profile, state_dir, config, ..Globals::default() };
+    target::find(&Context::with(globals, context.env.without(&["GATEWAY_URL"])))
+}
+
+fn whole_file(message: impl Into<String>) -> ConfigIssue {
+    ConfigIssue { file: None, path: String::new(), message: message.into() }
+}
+
+fn lines(issues: &[ConfigIssue]) -> Vec<Value> {
+    let line = |issue: &ConfigIssue| {
+        let mut line = json!({"path": issue.path, "message": issue.message});
+        if let Some(file) = &issue.file {
+            line["file"] = json!(file);
+        }
+        line
+    };
+    issues.iter().map(line).collect()
+}
+
+/// Each issue with its file: that may be one which the config file includes.
 fn invalid(snapshot: &ConfigSnapshot) -> Failure {
-    Failure::Config(ConfigError::Refused(format!("{}: {}", snapshot.path, list(&snapshot.issues))))
+    let mut issues = snapshot.issues.clone();
+    for issue in &mut issues {
+        issue.file.get_or_insert_with(|| snapshot.path.clone());
+    }
+    Failure::Config(ConfigError::Refused(list(&issues)))
 }
 
 fn list(issues: &[ConfigIssue]) -> String {

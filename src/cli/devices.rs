@@ -22,6 +22,7 @@ enum Command {
     /// Let a device in
     Approve {
         /// From `devices list`; without it, the newest request is shown and nothing is approved
+        #[arg(value_name = "REQUEST")]
         request_id: Option<String>,
         /// Show the newest request
         #[arg(long)]
@@ -30,11 +31,13 @@ enum Command {
     /// Turn a request down
     Reject {
         /// From `devices list`
+        #[arg(value_name = "REQUEST")]
         request_id: String,
     },
     /// Forget a device and close its connections
     Remove {
         /// From `devices list`
+        #[arg(value_name = "ID")]
         device_id: String,
     },
     /// Give a device a name of your own
@@ -80,6 +83,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         }
         Command::Approve { .. } => preview(context).await,
         Command::Reject { request_id } => {
+            expect_pending(context, &request_id).await?;
             simple(context, "device.pair.reject", json!({"requestId": request_id}), "rejected").await
         }
         Command::Remove { device_id } => {
@@ -113,7 +117,20 @@ async fn simple(context: &Context, method: &str, params: Value, done: &str) -> R
     Ok(())
 }
 
+/// What was mistyped is told apart from what went wrong.
+async fn expect_pending(context: &Context, request_id: &str) -> Result<(), Failure> {
+    let answer = context.call("device.pair.list", json!({})).await?;
+    if out::list(&answer, "pending").iter().any(|request| request["requestId"] == request_id) {
+        return Ok(());
+    }
+    Err(Failure::failed(format!(
+        "no device request {request_id} is pending; `tidegate devices list` lists them, `tidegate nodes pending` those \
+         of nodes"
+    )))
+}
+
 async fn approve(context: &Context, request_id: &str) -> Result<(), Failure> {
+    expect_pending(context, request_id).await?;
     let answer = context.call("device.pair.approve", json!({"requestId": request_id})).await?;
     if context.globals.json {
         out::json(&answer);

@@ -7,7 +7,7 @@ use super::{Context, Failure, out};
 
 #[derive(ClapArgs, Debug)]
 pub(super) struct Args {
-    /// Ask each channel's server, too
+    /// Ask each channel's server as well
     #[arg(long)]
     probe: bool,
 }

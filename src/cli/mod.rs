@@ -28,7 +28,10 @@ mod tunnel;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{
+    Parser, Subcommand,
+    error::{ContextKind, ErrorKind},
+};
 
 use self::{context::Context, failure::Failure, globals::Globals};
 use crate::gateway::claim_launcher;
@@ -112,9 +115,14 @@ struct HoldClaim {
 pub fn run() -> ExitCode {
     let Cli { globals, command } = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) if error.use_stderr() && asks_for_json(std::env::args_os()) => {
+        Err(error) if error.use_stderr() => {
+            let json = asks_for_json(std::env::args_os());
+            // clap would list the commands in one line, with those that are hidden.
+            if !json && error.kind() != ErrorKind::MissingSubcommand {
+                error.exit();
+            }
             let failure = misunderstood(&error);
-            report(&failure, true);
+            report(&failure, json);
             return ExitCode::from(failure.code());
         }
         Err(error) => error.exit(),
@@ -136,12 +144,20 @@ fn asks_for_json(mut words: impl Iterator<Item = std::ffi::OsString>) -> bool {
 
 /// What clap says is wrong, without the usage that it prints below.
 fn misunderstood(error: &clap::Error) -> Failure {
-    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return Failure::usage("a command is missing; --help lists them");
+    match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            return Failure::usage("a command is missing; --help lists them");
+        }
+        ErrorKind::MissingSubcommand => {
+            let of = error.get(ContextKind::InvalidSubcommand).map_or_else(String::new, ToString::to_string);
+            return Failure::usage(format!("a command is missing; `{of} --help` lists them"));
+        }
+        _ => {}
     }
     let text = error.render().to_string();
     let said = text.split("\n\n").next().unwrap_or_default();
-    Failure::usage(said.strip_prefix("error: ").unwrap_or(said).trim())
+    let words: Vec<&str> = said.strip_prefix("error: ").unwrap_or(said).split_whitespace().collect();
+    Failure::usage(words.join(" "))
 }
 
 fn report(failure: &Failure, json: bool) {

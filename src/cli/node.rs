@@ -64,7 +64,10 @@ fn identity(context: &Context, place: &Place) -> Result<(), Failure> {
         // On one line, so that it is found among whatever else a login shell prints.
         out::json_line(&json!({"deviceId": identity.id(), "publicKey": identity.public_key()}));
     } else {
-        out::line(format!("deviceId:  {}\npublicKey: {}", identity.id(), identity.public_key()));
+        let mut facts = out::Facts::default();
+        facts.add("deviceId", identity.id());
+        facts.add("publicKey", identity.public_key());
+        facts.print();
     }
     Ok(())
 }

@@ -28,11 +28,13 @@ enum Command {
     /// Let a node's commands be used
     Approve {
         /// From `nodes pending`
+        #[arg(value_name = "REQUEST")]
         request_id: String,
     },
     /// Turn a request down
     Reject {
         /// From `nodes pending`
+        #[arg(value_name = "REQUEST")]
         request_id: String,
     },
     /// Forget a node
@@ -154,7 +156,8 @@ fn pick<'a>(nodes: &'a [Value], text: &str) -> Result<&'a Value, Failure> {
     Err(Failure::failed(format!("no node is called `{text}`; {known}")))
 }
 
-async fn approve(call: &Call<'_>, request_id: &str) -> Result<(), Failure> {
+/// What was mistyped is told apart from what went wrong.
+async fn expect_pending(call: &Call<'_>, request_id: &str) -> Result<(), Failure> {
     let list = call.ask("node.pair.list", json!({})).await?;
     if !out::list(&list, "pending").iter().any(|request| request["requestId"] == request_id) {
         return Err(Failure::failed(format!(
@@ -162,6 +165,11 @@ async fn approve(call: &Call<'_>, request_id: &str) -> Result<(), Failure> {
              `tidegate devices list` those of devices"
         )));
     }
+    Ok(())
+}
+
+async fn approve(call: &Call<'_>, request_id: &str) -> Result<(), Failure> {
+    expect_pending(call, request_id).await?;
     let answer = call.ask("node.pair.approve", json!({"requestId": request_id})).await?;
     call.done(&answer, || {
         format!("approved {}: {}", show::name(&answer["node"]), out::joined(&answer["node"], "commands"))
@@ -170,6 +178,7 @@ async fn approve(call: &Call<'_>, request_id: &str) -> Result<(), Failure> {
 }
 
 async fn reject(call: &Call<'_>, request_id: &str) -> Result<(), Failure> {
+    expect_pending(call, request_id).await?;
     let answer = call.ask("node.pair.reject", json!({"requestId": request_id})).await?;
     call.done(&answer, || format!("rejected {request_id}"));
     Ok(())

@@ -1,56 +1,95 @@
 //! Printing. Everything that came from elsewhere is written so that it can't steer the
 //! terminal, and a reader that has gone away ends the command quietly.
 
-use std::io::{self, ErrorKind, Write};
+use std::{
+    io::{self, ErrorKind, IsTerminal, Write},
+    os::fd::AsFd,
+};
 
 use serde_json::Value;
 use tidegate_actors::redaction::scrub;
+use tokio::{io::Interest, net::unix::pipe};
 
 use crate::telemetry::escape;
 
 /// One line for a person.
 pub(super) fn line(text: impl AsRef<str>) {
-    write(&mut io::stdout().lock(), &format!("{}\n", escape(text.as_ref())));
+    write(&format!("{}\n", escape(text.as_ref())));
 }
 
 /// Text of several lines, as a model or a person wrote it.
 pub(super) fn text(text: &str) {
     let lines: Vec<String> = text.lines().map(|line| escape(&line.replace('\t', "    "))).collect();
-    write(&mut io::stdout().lock(), &format!("{}\n", lines.join("\n")));
+    write(&format!("{}\n", lines.join("\n")));
 }
 
 /// A line that is not part of the result. Nothing known to be a secret gets into it.
 pub(super) fn note(text: impl AsRef<str>) {
-    write(&mut io::stderr().lock(), &format!("{}\n", escape(&scrub(text.as_ref()))));
+    // Where this can't be written nothing can be said about it; the exit code says the rest.
+    let _ = io::stderr().lock().write_all(format!("{}\n", escape(&scrub(text.as_ref()))).as_bytes());
 }
 
 /// A value for a script.
 pub(super) fn json(value: &Value) {
     let text = serde_json::to_string_pretty(value).unwrap_or_default();
-    write(&mut io::stdout().lock(), &format!("{text}\n"));
+    write(&format!("{text}\n"));
 }
 
 /// A value for a script that reads line by line.
 pub(super) fn json_line(value: &Value) {
-    write(&mut io::stdout().lock(), &format!("{value}\n"));
+    write(&format!("{value}\n"));
 }
 
-fn write(to: &mut impl Write, text: &str) {
-    let result = to.write_all(text.as_bytes()).and_then(|()| to.flush());
-    if result.is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) {
+fn write(text: &str) {
+    let mut to = io::stdout().lock();
+    match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
+        Ok(()) => {}
         // `tidegate ... | head` has seen enough.
-        std::process::exit(0);
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            note(format!("error: can't write the output: {error}"));
+            std::process::exit(1);
+        }
     }
 }
+
+/// Comes back when whoever reads the output has gone, and never where that can't be told, as with a file.
+pub(super) async fn reader_gone() {
+    // Nothing is written here, so it may well block.
+    let output = io::stdout().as_fd().try_clone_to_owned().and_then(pipe::Sender::from_owned_fd_unchecked);
+    if let Ok(output) = output
+        && output.ready(Interest::ERROR).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
+/// How wide a table may be: as the terminal, or as most are.
+fn width() -> usize {
+    let size = io::stdout().is_terminal().then(|| rustix::termios::tcgetwinsize(io::stdout()).ok()).flatten();
+    size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(100)
+}
+
+/// What a column keeps however little room there is.
+const NARROWEST: usize = 16;
 
 /// Rows under a heading, each column as wide as its widest cell.
 pub(super) struct Table {
     rows: Vec<Vec<String>>,
+    /// Columns that may be cut short, the first of them first.
+    flexible: &'static [usize],
 }
 
 impl Table {
     pub(super) fn new<const N: usize>(heading: [&str; N]) -> Self {
-        Self { rows: vec![heading.map(str::to_owned).to_vec()] }
+        Self { rows: vec![heading.map(str::to_owned).to_vec()], flexible: &[] }
+    }
+
+    /// Has these columns give way, in this order, where the table would be wider than the terminal.
+    pub(super) fn fitting(mut self, columns: &'static [usize]) -> Self {
+        self.flexible = columns;
+        self
     }
 
     pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
@@ -59,10 +98,10 @@ impl Table {
     }
 
     pub(super) fn print(&self) {
-        write(&mut io::stdout().lock(), &self.render());
+        write(&self.render(width()));
     }
 
-    fn render(&self) -> String {
+    fn render(&self, limit: usize) -> String {
         let width = |column: usize| {
             self.rows
                 .iter()
@@ -72,15 +111,35 @@ impl Table {
                 .unwrap_or(0)
         };
         let columns = self.rows.first().map_or(0, Vec::len);
-        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let mut widths: Vec<usize> = (0..columns).map(width).collect();
+        for &column in self.flexible {
+            let excess = (widths.iter().sum::<usize>() + 2 * columns.saturating_sub(1)).saturating_sub(limit);
+            if let Some(width) = widths.get_mut(column) {
+                *width = width.saturating_sub(excess).max(NARROWEST.min(*width));
+            }
+        }
         let mut out = String::new();
         for row in &self.rows {
-            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+            let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{:width$}", cut(cell, width)));
             out.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
             out.push('\n');
         }
         out
     }
+}
+
+/// What of a cell fits: the first entries of a list and how many more there are, or the beginning of a text.
+fn cut(cell: &str, width: usize) -> String {
+    if cell.chars().count() <= width {
+        return cell.to_owned();
+    }
+    let entries: Vec<&str> = cell.split(", ").collect();
+    let first = |count: usize| format!("{} +{}", entries[..count].join(", "), entries.len() - count);
+    let mut lists = (1..entries.len()).rev().map(first);
+    lists.find(|list| list.chars().count() <= width).unwrap_or_else(|| {
+        let start: String = cell.chars().take(width.saturating_sub(1)).collect();
+        format!("{start}…")
+    })
 }
 
 /// `name: value` lines with the values under each other.
@@ -163,7 +222,31 @@ mod tests {
         table.row(["kitchen".to_owned(), "connected".to_owned()]);
         table.row(["a\u{1b}[2J\nb".to_owned(), String::new()]);
         let expected = "NAME           STATE\nkitchen        connected\na\\u{1b}[2J\\nb  -\n";
-        assert_eq!(table.render(), expected);
+        assert_eq!(table.render(100), expected);
+    }
+
+    #[test]
+    fn a_wide_table_gives_way_where_it_may() {
+        let mut table = Table::new(["REQUEST", "NODE", "COMMANDS"]).fitting(&[2, 1]);
+        let commands = ["system.run", "system.which", "canvas.present", "camera.snap"].join(", ");
+        table.row(["0123456789abcdef".to_owned(), "kitchen".to_owned(), commands.clone()]);
+        table.row(["r2".to_owned(), "hall".to_owned(), "system.run".to_owned()]);
+        assert!(table.render(100).contains(&commands));
+        let expected = "REQUEST           NODE     COMMANDS\n\
+                        0123456789abcdef  kitchen  system.run, system.which +2\n\
+                        r2                hall     system.run\n";
+        assert_eq!(table.render(60), expected);
+        // What is left of it is never less than a word, and a request is never cut.
+        let narrow = table.render(10);
+        assert!(narrow.contains("0123456789abcdef  kitchen  system.run +3\n"), "{narrow}");
+    }
+
+    #[test]
+    fn a_cell_is_cut_to_what_fits() {
+        assert_eq!(cut("a, b, c", 7), "a, b, c");
+        assert_eq!(cut("aa, bb, cc", 9), "aa, bb +1");
+        assert_eq!(cut("aa, bb, cc", 6), "aa +2");
+        assert_eq!(cut("kitchen-of-mine", 8), "kitchen…");
     }
 
     #[test]

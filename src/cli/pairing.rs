@@ -4,6 +4,7 @@ use clap::{Args as ClapArgs, Subcommand};
 use serde_json::{Value, json};
 
 use super::{Context, Failure, channels, out};
+use tidegate_actors::channels::TELEGRAM;
 
 #[derive(ClapArgs, Debug)]
 pub(super) struct Args {
@@ -18,12 +19,12 @@ enum Command {
     /// Let somebody in, by the code that the bot gave them
     #[command(after_help = "Example:\n  tidegate pairing approve telegram 7KQ2M9XA")]
     Approve {
-        /// Channel and code, or the code alone
-        #[arg(required = true, num_args = 1..=2, value_names = ["CHANNEL", "CODE"])]
+        /// The code; the channel may stand before it
+        #[arg(required = true, num_args = 1..=2, value_name = "CODE")]
         words: Vec<String>,
         #[command(flatten)]
         place: PlaceArgs,
-        /// Tell them
+        /// Tell them, on the channel
         #[arg(long)]
         notify: bool,
     },
@@ -54,6 +55,12 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         Command::Approve { mut words, place, notify } => {
             let code = words.pop().unwrap_or_default();
             let channel = words.pop().or(place.channel);
+            if channel.is_none() && code.eq_ignore_ascii_case(TELEGRAM) {
+                return Err(Failure::usage(format!(
+                    "the code is missing: tidegate pairing approve {TELEGRAM} CODE; `tidegate pairing list` shows those \
+                     that wait"
+                )));
+            }
             approve(context, &code, channel, place.account, notify).await
         }
     }
@@ -108,15 +115,17 @@ async fn approve(
     let found = out::list(&answer, "requests").iter().find(|request| {
         ["requestId", "code"].iter().any(|key| out::string(request, key).eq_ignore_ascii_case(wanted))
     });
-    // A code that is not in the list may still be known to the gateway.
-    let text = |key: &str| found.map(|request| out::string(request, key)).filter(|text| !text.is_empty());
-    let channel = channel.or_else(|| text("channel"));
-    let channel = channel.ok_or_else(|| Failure::failed(format!("nobody waits with the code {wanted}")))?;
-    let account = account.or_else(|| text("accountId")).unwrap_or_else(|| "default".to_owned());
+    let found = found.ok_or_else(|| {
+        let place = channel.map(|channel| format!(" on {channel}")).unwrap_or_default();
+        Failure::failed(format!(
+            "nobody waits{place} with the code {wanted}; `tidegate pairing list` shows those that do"
+        ))
+    })?;
+    let channel = out::string(found, "channel");
     let params = json!({
         "channel": channel,
-        "accountId": account,
-        "requestId": text("requestId").unwrap_or_else(|| wanted.to_owned()),
+        "accountId": found["accountId"],
+        "requestId": found["requestId"],
         "notify": notify,
         "bootstrapCommandOwner": true,
     });

@@ -19,7 +19,7 @@ struct ListArgs {
     #[arg(long, value_name = "MINUTES")]
     active: Option<u32>,
     /// At most so many
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_name = "NUMBER")]
     limit: u32,
     /// Only this agent's
     #[arg(long, value_name = "ID")]

@@ -10,7 +10,7 @@ use super::{layers::is_plain, redact::is_sensitive};
 pub(super) fn decode(tree: &Value) -> Result<(Settings, Vec<String>), ConfigIssue> {
     if let Some(path) = tree.pointer("/gateway/auth").and_then(|auth| null_in(auth, "gateway.auth")) {
         let message = "invalid type: null; remove the key to leave it unset".to_owned();
-        return Err(ConfigIssue { path, message });
+        return Err(ConfigIssue { file: None, path, message });
     }
     let mut unknown = Vec::new();
     // It writes `?` for a key that may be absent.
@@ -22,7 +22,7 @@ pub(super) fn decode(tree: &Value) -> Result<(Settings, Vec<String>), ConfigIssu
         Ok(settings) => Ok((settings, unknown)),
         Err(error) => {
             let path = track.path().to_string();
-            Err(ConfigIssue { message: explain(&path, &error.to_string()), path })
+            Err(ConfigIssue { file: None, message: explain(&path, &error.to_string()), path })
         }
     }
 }
@@ -50,8 +50,18 @@ fn explain(path: &str, message: &str) -> String {
     let message = ["u8", "u32", "u64", "usize"]
         .iter()
         .fold(message, |text, kind| text.replace(&format!("expected {kind}"), "expected a whole number"));
-    let message = message.replace("expected f64", "expected a number");
+    let message = without_names(&message.replace("expected f64", "expected a number"));
     if is_sensitive(path) { without_quoted(&message) } else { message }
+}
+
+/// The name of a struct means nothing outside of this program.
+fn without_names(message: &str) -> String {
+    match message.split_once("expected struct ") {
+        Some((found, _)) => format!("{found}expected an object"),
+        None => message
+            .replace("expected a map", "expected an object")
+            .replace("expected a sequence", "expected a list"),
+    }
 }
 
 fn without_quoted(message: &str) -> String {
@@ -77,6 +87,8 @@ mod tests {
         let expected =
             "gateway.port: invalid type: string \"18789\", expected a whole number from 0 to 65535";
         assert_eq!(text, expected);
+        let issue = decode(&json!({"gateway": 5})).unwrap_err();
+        assert_eq!(issue.to_string(), "gateway: invalid type: integer `5`, expected an object");
         for auth in [json!(null), json!({"mode": null}), json!({"rateLimit": {"windowMs": null}})] {
             let issue = decode(&json!({"gateway": {"auth": auth, "port": null}})).unwrap_err();
             assert!(issue.path.starts_with("gateway.auth") && issue.message.contains("null"), "{issue}");

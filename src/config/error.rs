@@ -2,7 +2,7 @@
 
 use std::{fmt, path::Path};
 
-use tidegate_actors::settings::ConfigIssue;
+use tidegate_actors::settings::{AuthMode, ConfigIssue};
 
 /// The exit code for a configuration that can't be used (`EX_CONFIG`).
 pub const EXIT_CONFIG: u8 = 78;
@@ -28,7 +28,7 @@ pub enum ConfigError {
 
 impl ConfigError {
     pub(super) fn in_file(file: &Path, path: &str, why: &dyn fmt::Display) -> Self {
-        let issue = ConfigIssue { path: path.to_owned(), message: why.to_string() };
+        let issue = ConfigIssue { file: None, path: path.to_owned(), message: why.to_string() };
         Self::File { file: file.display().to_string(), issue }
     }
 
@@ -37,11 +37,18 @@ impl ConfigError {
     }
 
     /// Others could reach the gateway, and nothing would stop them.
-    pub fn open() -> Self {
-        Self::refused(
-            "Set OPENCLAW_GATEWAY_TOKEN or OPENCLAW_GATEWAY_PASSWORD, or pass --token/--password: a gateway that \
-             listens beyond loopback must start with auth.",
-        )
+    pub fn open(mode: AuthMode) -> Self {
+        // With a secret alone the mode would still let everybody in.
+        Self::refused(match mode {
+            AuthMode::None => {
+                "gateway.auth.mode is \"none\": set gateway.auth.mode to \"token\" or \"password\" (or pass --auth), for a \
+                 gateway that listens beyond loopback must start with auth."
+            }
+            _ => {
+                "Set gateway.auth.token, OPENCLAW_GATEWAY_TOKEN or OPENCLAW_GATEWAY_PASSWORD, or pass \
+                 --token/--password: a gateway that listens beyond loopback must start with auth."
+            }
+        })
     }
 
     /// `gateway.bind: "custom"` without an address.
@@ -67,8 +74,8 @@ impl ConfigError {
     /// The issue by itself, for lists of them.
     pub(super) fn issue(&self) -> ConfigIssue {
         match self {
-            Self::File { issue, .. } => issue.clone(),
-            other => ConfigIssue { path: String::new(), message: other.to_string() },
+            Self::File { file, issue } => ConfigIssue { file: Some(file.clone()), ..issue.clone() },
+            other => ConfigIssue { file: None, path: String::new(), message: other.to_string() },
         }
     }
 }

@@ -6,8 +6,8 @@ use serde_json::Value;
 use tidegate_actors::settings::{ConfigFile, ConfigIssue, ConfigSnapshot, ConfigWriteError};
 
 use super::{
-    ConfigError, EditError, Environment, Flags, KeyPath, Place, Reloader, edit, hash, include, load_text,
-    private, read, redacted, resolve,
+    ConfigError, EditError, Environment, Flags, KeyPath, Place, Reloader, edit, hash, include, known,
+    load_text, private, read, redacted, resolve,
 };
 
 /// The config file of a place; with a running gateway behind it, or without.
@@ -108,11 +108,10 @@ impl ConfigFile for DiskConfig {
             resolve(text.as_deref(), &self.place, &self.env).map(|r| r.tree).unwrap_or_default();
         match load_text(text.as_deref(), &self.place, &self.env, &self.flags) {
             Ok(loaded) => {
-                snapshot.issues.extend(loaded.check().err().map(|error| error.issue()));
-                let unused = loaded.unknown.iter().map(|key| ConfigIssue {
-                    path: key.clone(),
-                    message: "not used by this version".to_owned(),
-                });
+                // Where no gateway is to run there is none that could refuse it.
+                let runs = self.live.is_some() || !loaded.is_remote();
+                snapshot.issues.extend(loaded.check().err().filter(|_| runs).map(|error| error.issue()));
+                let unused = loaded.unknown.iter().map(|key| unused(key));
                 snapshot.warnings = unused.chain(loaded.missing.iter().cloned()).collect();
             }
             Err(error) => snapshot.issues.push(error.issue()),
@@ -159,12 +158,17 @@ impl ConfigFile for DiskConfig {
     }
 }
 
+fn unused(key: &str) -> ConfigIssue {
+    let meant = known::meant(key).map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
+    ConfigIssue { file: None, path: key.to_owned(), message: format!("not used by this version{meant}") }
+}
+
 fn refused(error: EditError) -> ConfigWriteError {
     invalid(error.to_string())
 }
 
 fn invalid(message: String) -> ConfigWriteError {
-    ConfigWriteError::Invalid(vec![ConfigIssue { path: String::new(), message }])
+    ConfigWriteError::Invalid(vec![ConfigIssue { file: None, path: String::new(), message }])
 }
 
 #[cfg(test)]

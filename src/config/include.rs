@@ -30,11 +30,18 @@ pub(super) fn resolve(file: &Path, parsed: Value) -> Result<Tree, ConfigError> {
 
 /// JSON5 text as a value; the error says where, without quoting the line.
 pub(super) fn parse(file: &Path, text: &str) -> Result<Value, ConfigError> {
-    let value: Value = json5::from_str(text).map_err(|error| ConfigError::in_file(file, "", &error))?;
-    match value {
-        Value::Object(_) => Ok(value),
+    match value(file, text)? {
+        value @ Value::Object(_) => Ok(value),
         _ => Err(ConfigError::in_file(file, "", &"the file must hold one object: { ... }")),
     }
+}
+
+/// An empty file may be one that somebody is just writing: it doesn't mean that there are no settings.
+fn value(file: &Path, text: &str) -> Result<Value, ConfigError> {
+    if text.trim().is_empty() {
+        return Err(ConfigError::in_file(file, "", &"the file is empty: write {} for no settings"));
+    }
+    json5::from_str(text).map_err(|error| ConfigError::in_file(file, "", &error))
 }
 
 struct Includes {
@@ -94,7 +101,7 @@ impl Includes {
             return Err(self.refused(&format!("includes go deeper than {DEEPEST} files at `{name}`")));
         }
         let text = std::fs::read_to_string(&path).map_err(|error| ConfigError::in_file(&path, "", &error))?;
-        let value: Value = json5::from_str(&text).map_err(|error| ConfigError::in_file(&path, "", &error))?;
+        let value = value(&path, &text)?;
         self.files.push(path.clone());
         let folder = path.parent().map(Path::to_owned).unwrap_or_default();
         self.open.push(path);
@@ -175,6 +182,19 @@ mod tests {
         for name in ["../x.json", "link.json", "/etc/hostname"] {
             let error = read(&folder, &format!("{{a: {{$include: '{name}'}}}}")).unwrap_err().to_string();
             assert!(error.contains("leaves the config folder"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_empty_file_is_said_to_be_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.json"), "").unwrap();
+        for (main, file) in [(" \n", "tidegate.json"), ("{a: {$include: 'a.json'}}", "a.json")] {
+            let error = read(folder.path(), main).unwrap_err().to_string();
+            assert!(
+                error.ends_with(&format!("{file}: the file is empty: write {{}} for no settings")),
+                "{error}"
+            );
         }
     }
 

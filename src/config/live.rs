@@ -211,8 +211,10 @@ fn marks(files: &[PathBuf]) -> Vec<Mark> {
 /// What the log should say about a configuration that is in force.
 pub(super) fn notes(loaded: &Loaded) -> Vec<String> {
     let unused = loaded.unknown.iter().map(|key| format!("`{key}` is not used by this version"));
-    let missing =
-        loaded.missing.iter().map(|ConfigIssue { path, message }| format!("`{path}` is left out: {message}"));
+    let missing = loaded
+        .missing
+        .iter()
+        .map(|ConfigIssue { path, message, .. }| format!("`{path}` is left out: {message}"));
     unused.chain(missing).collect()
 }
 

@@ -9,6 +9,7 @@ mod error;
 mod file;
 mod include;
 mod key_path;
+mod known;
 mod layers;
 mod live;
 mod place;
@@ -22,7 +23,7 @@ pub mod token;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use tidegate_actors::settings::{ConfigIssue, Settings, SettingsHandle};
+use tidegate_actors::settings::{ConfigIssue, Settings, SettingsHandle, gateway::GatewayMode};
 
 pub use self::{
     edit::EditError,
@@ -83,6 +84,11 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// Whether commands talk to a gateway elsewhere, and none is to run here.
+    pub fn is_remote(&self) -> bool {
+        self.settings.gateway.mode == Some(GatewayMode::Remote)
+    }
+
     /// Whether a gateway may run with it.
     pub fn check(&self) -> Result<(), ConfigError> {
         if let Some(issue) = self.missing.iter().find(|issue| issue.path.starts_with("gateway.")) {
@@ -115,7 +121,10 @@ fn load_text(
 ) -> Result<Loaded, ConfigError> {
     let resolved = resolve(text, place, env)?;
     let Resolved { tree, missing, files } = resolved;
-    let wrong = |issue: ConfigIssue| ConfigError::in_file(&place.config, &issue.path, &issue.message);
+    let wrong = |issue: ConfigIssue| {
+        let file = source(text, place, &files, &issue.path);
+        ConfigError::in_file(file, &issue.path, &issue.message)
+    };
     // The file by itself first: a higher layer must not hide what is wrong with it.
     let (_, mut unknown) = decode::decode(&tree).map_err(wrong)?;
     unknown.extend(decode::odd_keys(&tree));
@@ -129,6 +138,16 @@ fn load_text(
     })?;
     place.complete_paths(&mut settings, env);
     Ok(Loaded { settings, unknown, missing, files, hash: hash(text.unwrap_or_default()) })
+}
+
+/// The file that has this key: one that is not in the config file comes from the one that it includes.
+fn source<'a>(text: Option<&str>, place: &'a Place, files: &'a [PathBuf], path: &str) -> &'a Path {
+    let own = text.and_then(|text| include::parse(&place.config, text).ok()).unwrap_or_default();
+    let is_here = path.parse().is_ok_and(|path: KeyPath| lookup(&own, &path).is_some());
+    match files {
+        [_, included] if !is_here => included,
+        _ => &place.config,
+    }
 }
 
 /// The file with everything filled in, before layers and types.
@@ -147,7 +166,7 @@ fn resolve(text: Option<&str>, place: &Place, env: &Environment) -> Result<Resol
     let env = with_inline(env, &tree);
     let missing = substitute::substitute(&mut tree, &env)
         .into_iter()
-        .map(|gone| ConfigIssue { path: gone.path, message: gone.why })
+        .map(|gone| ConfigIssue { file: None, path: gone.path, message: gone.why })
         .collect();
     Ok(Resolved { tree, missing, files })
 }

@@ -134,7 +134,7 @@ fn listening(gateway: &GatewaySettings) -> Result<(), ConfigError> {
         AuthMode::Password | AuthMode::TrustedProxy => true,
     };
     if gateway.bind.may_be_reached(custom) && !secret {
-        return Err(ConfigError::open());
+        return Err(ConfigError::open(gateway.auth.mode()));
     }
     Ok(())
 }
@@ -182,8 +182,14 @@ mod tests {
     #[test]
     fn what_would_be_open_does_not_start() {
         let refused = [
-            (json!({"bind": "lan"}), "OPENCLAW_GATEWAY_TOKEN"),
-            (json!({"bind": "lan", "auth": {"mode": "none"}}), "OPENCLAW_GATEWAY_TOKEN"),
+            (
+                json!({"bind": "lan"}),
+                "Set gateway.auth.token, OPENCLAW_GATEWAY_TOKEN or OPENCLAW_GATEWAY_PASSWORD",
+            ),
+            (
+                json!({"bind": "lan", "auth": {"mode": "none"}}),
+                "set gateway.auth.mode to \"token\" or \"password\"",
+            ),
             (json!({"bind": "custom", "customBindHost": "10.0.0.1"}), "OPENCLAW_GATEWAY_TOKEN"),
             (json!({"bind": "tailnet"}), "OPENCLAW_GATEWAY_TOKEN"),
             (json!({"bind": "custom"}), "customBindHost"),

@@ -50,7 +50,7 @@ pub(super) fn bind(gateway: &GatewaySettings) -> Result<Vec<TcpListener>, Gatewa
         Bind::Tailnet => bind_all(&in_tailnet(tailnet_address()), port),
         Bind::Auto => match bind_all(&loopback(), port) {
             Err(GatewayError::NoSuchAddress { .. }) if gateway.auth.mode() == AuthMode::None => {
-                Err(ConfigError::open().into())
+                Err(ConfigError::open(AuthMode::None).into())
             }
             Err(GatewayError::NoSuchAddress { .. }) => {
                 tracing::warn!("this host has no loopback address: listening on all addresses");

@@ -134,7 +134,9 @@ pub fn run(running: Running, serving: impl FnOnce(&Serving) + 'static) -> Result
         let clients = Serving { addresses, pin, tailnet };
         serving(&clients);
         let Serving { addresses, pin, .. } = clients;
-        tracing::info!(?addresses, tls = ?pin, version = tidegate_actors::VERSION, "listening");
+        let addresses = addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
+        let tls = pin.map_or_else(|| "off".to_owned(), |pin| pin.to_string());
+        tracing::info!(addresses, tls, version = tidegate_actors::VERSION, "listening");
         watchdog::ready();
 
         let failed = tokio::select! {

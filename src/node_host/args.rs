@@ -32,7 +32,7 @@ pub struct NodeRun {
     #[arg(long)]
     pub port: Option<u16>,
     /// Path of the gateway behind a proxy
-    #[arg(long)]
+    #[arg(long, value_name = "PATH")]
     pub context_path: Option<String>,
     /// Connect with TLS; without a fingerprint the authorities of this machine must vouch for the gateway [default: yes with
     /// TIDEGATE_NODE_TLS=1, for a gateway that --host doesn't name]
@@ -44,16 +44,16 @@ pub struct NodeRun {
     /// SHA-256 of the gateway's certificate, in hex; implies --tls. The pin of a gateway joined with --pair is replaced for
     /// good once that gateway has shown the new certificate [default: TIDEGATE_NODE_TLS_FINGERPRINT, for a gateway that
     /// --host doesn't name]
-    #[arg(long)]
+    #[arg(long, value_name = "SHA256")]
     pub tls_fingerprint: Option<String>,
     /// Name of this node [default: the host name]
-    #[arg(long)]
+    #[arg(long, value_name = "NAME")]
     pub display_name: Option<String>,
     /// Instance id to show instead of the stored one; the identity stays the same
-    #[arg(long)]
+    #[arg(long, value_name = "ID")]
     pub node_id: Option<String>,
     /// Declare only these commands (comma-separated); kept for later runs
-    #[arg(long, value_delimiter = ',', conflicts_with = "all_commands")]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with = "all_commands")]
     pub commands: Vec<String>,
     /// Declare all commands again
     #[arg(long)]

@@ -122,6 +122,12 @@ impl Log {
         Ok(Self { writer, filter: handle, levels: &LEVELS, fixed_console: options.fixed_console })
     }
 
+    /// Keeps what comes now from the console, for whoever ends says there itself why.
+    pub fn leave_console(&self) {
+        let mut levels = self.levels.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        levels.console = LevelFilter::OFF;
+    }
+
     /// Takes over severities that changed while running.
     pub fn apply(&self, settings: &LoggingSettings) {
         let mut levels = self.levels.write().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use nix::unistd::{AccessFlags, access};
 use rustls::{
     crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -83,7 +84,7 @@ impl TlsFiles {
     /// What a start would say.
     pub fn check(&self) -> Result<(), TlsError> {
         if self.are_to_be_made()? {
-            return Ok(());
+            return can_be_made(&self.key).and_then(|()| can_be_made(&self.certificate));
         }
         self.load(&rustls::crypto::aws_lc_rs::default_provider()).map(drop)
     }
@@ -126,6 +127,13 @@ impl TlsFiles {
         };
         Marks([&self.certificate, &self.key].into_iter().chain(&self.authorities).map(state).collect())
     }
+}
+
+/// Whether its folder, or the nearest one above that is there, takes new files.
+fn can_be_made(path: &Path) -> Result<(), TlsError> {
+    let there = path.ancestors().skip(1).find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    access(there, AccessFlags::W_OK | AccessFlags::X_OK)
+        .map_err(|errno| TlsError::writing(path)(errno.into()))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {

@@ -8,17 +8,17 @@ use serde_json::{Value, json};
 use std::process::{Output, Stdio};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-fn text(output: &Output) -> String {
+pub(super) fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-async fn ok(gateway: &Gateway, args: &[&str]) -> String {
+pub(super) async fn ok(gateway: &Gateway, args: &[&str]) -> String {
     let output = gateway.cli(args).await;
     assert!(output.status.success(), "tidegate {args:?}: {} {}", output.status, text(&output));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-async fn fails(gateway: &Gateway, args: &[&str]) -> (i32, String) {
+pub(super) async fn fails(gateway: &Gateway, args: &[&str]) -> (i32, String) {
     let output = gateway.cli(args).await;
     assert!(!output.status.success(), "tidegate {args:?} succeeded: {}", text(&output));
     assert!(!text(&output).contains("panicked"), "{}", text(&output));

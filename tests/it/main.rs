@@ -12,6 +12,8 @@ mod approvals;
 mod approved_runs;
 mod audit;
 mod cli;
+mod cli_config;
+mod cli_output;
 mod client;
 mod crash;
 mod decision_table;

@@ -46,6 +46,8 @@ pub struct ConfigSnapshot {
 /// Something wrong with one key; never holds a secret's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigIssue {
+    /// The file that is wrong; none where it is not one file's fault.
+    pub file: Option<String>,
     /// `gateway.port`; empty for the whole file.
     pub path: String,
     pub message: String,
@@ -53,6 +55,9 @@ pub struct ConfigIssue {
 
 impl std::fmt::Display for ConfigIssue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{file}: ")?;
+        }
         if self.path.is_empty() {
             f.write_str(&self.message)
         } else {

@@ -39,6 +39,7 @@ pub(in crate::cli) fn run(context: &Context, args: Args) -> Result<(), Failure> 
     };
     let ended = gateway::run(running, serving);
     if let Err(error) = &ended {
+        log.leave_console();
         tracing::error!(error = error as &dyn std::error::Error, "the gateway ended");
     }
     drop(log);

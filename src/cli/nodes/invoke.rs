@@ -24,8 +24,8 @@ pub(in crate::cli) struct Args {
     /// Its params, a JSON object
     #[arg(long, default_value = "{}", value_name = "JSON")]
     params: String,
-    /// How long the node may take
-    #[arg(long, default_value = "15000", value_name = "TIME")]
+    /// How long the node may take; no longer than --timeout
+    #[arg(long, default_value = "15s", value_name = "TIME")]
     invoke_timeout: Span,
     /// The same key never runs the command twice
     #[arg(long, value_name = "KEY")]
@@ -40,6 +40,10 @@ pub(super) async fn run(call: &Call<'_>, args: Args) -> Result<(), Failure> {
     }
     let (id, name) = call.find(args.node.text()).await?;
     let timeout = args.invoke_timeout.or_milliseconds();
+    // The gateway answers after the node or its deadline, whichever is first.
+    let patience = call.context.timeout(CALL_TIMEOUT.max(timeout + Duration::from_secs(10)));
+    // Nothing is to run on that nobody waits for.
+    let timeout = timeout.min(patience);
     let request = json!({
         "nodeId": id,
         "command": args.command,
@@ -47,8 +51,6 @@ pub(super) async fn run(call: &Call<'_>, args: Args) -> Result<(), Failure> {
         "timeoutMs": timeout.as_millis() as u64,
         "idempotencyKey": args.idempotency_key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
     });
-    // The gateway answers after the node or its deadline, whichever is first.
-    let patience = call.context.timeout(CALL_TIMEOUT).max(timeout + Duration::from_secs(10));
     let answer: Value = call.client.call_within("node.invoke", &request, patience).await?;
     if call.context.globals.json {
         out::json(&answer);
@@ -67,14 +69,20 @@ fn failed(payload: &Value) -> bool {
 /// What a program printed is shown as it is; anything else as JSON.
 fn print(payload: &Value, name: &str) {
     let printed = ["stdout", "stderr"].map(|key| payload[key].as_str().unwrap_or_default());
-    match payload["exitCode"].as_i64() {
-        Some(code) => {
-            printed.iter().filter(|text| !text.is_empty()).for_each(|text| out::text(text));
+    let printed = printed.iter().filter(|text| !text.is_empty());
+    match (payload["exitCode"].as_i64(), payload["error"].as_str()) {
+        (Some(code), _) => {
+            printed.for_each(|text| out::text(text));
             if code != 0 {
                 out::note(format!("exit code {code} on {name}"));
             }
         }
-        None if payload.is_null() => out::line("done"),
-        None => out::json(payload),
+        // The program did not start, or it was ended.
+        (None, Some(why)) if payload["success"] == false => {
+            printed.for_each(|text| out::text(text));
+            out::note(format!("error on {name}: {why}"));
+        }
+        _ if payload.is_null() => out::line("done"),
+        _ => out::json(payload),
     }
 }

@@ -98,7 +98,8 @@ fn print_nodes(nodes: &[Value]) {
         return;
     }
     let mut table =
-        out::Table::new(["NODE", "ID", "STATE", "APPROVAL", "COMMANDS", "PLATFORM", "SEEN", "HOST"]);
+        out::Table::new(["NODE", "ID", "STATE", "APPROVAL", "COMMANDS", "PLATFORM", "SEEN", "HOST"])
+            .fitting(&[7, 0]);
     for node in nodes {
         table.row([
             name(node),
@@ -115,7 +116,7 @@ fn print_nodes(nodes: &[Value]) {
 }
 
 fn print_pending(pending: &[Value]) {
-    let mut table = out::Table::new(["REQUEST", "NODE", "PLATFORM", "ASKED", "COMMANDS"]);
+    let mut table = out::Table::new(["REQUEST", "NODE", "PLATFORM", "ASKED", "COMMANDS"]).fitting(&[4, 1]);
     for request in pending {
         table.row([
             out::string(request, "requestId"),
