@@ -1,6 +1,7 @@
 //! How the gateway starts, what it makes for itself, and the configurations that it must not start with.
 
 use crate::support::gateway::{TOKEN, config_with};
+use crate::support::ports::free_port;
 use crate::support::{Connect, Gateway, Setup, Upgrade, http};
 use serde_json::{Value, json};
 use std::fs;
