@@ -39,4 +39,4 @@ bench:
 
 # Which functions lie side by side in the release binary: run this when the program has changed much. Needs valgrind.
 layout:
-	CARGO_PROFILE_BENCH_STRIP=none cargo bench --locked --bench gateway -- layout
+	cargo bench --locked --config 'profile.bench.package.tidegate.strip = "none"' --bench gateway -- layout

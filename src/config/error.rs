@@ -41,12 +41,13 @@ impl ConfigError {
         // With a secret alone the mode would still let everybody in.
         Self::refused(match mode {
             AuthMode::None => {
-                "gateway.auth.mode is \"none\": set gateway.auth.mode to \"token\" or \"password\" (or pass --auth), for a \
-                 gateway that listens beyond loopback must start with auth."
+                "gateway.auth.mode is \"none\": set gateway.auth.mode to \"token\" or \"password\" (or pass --auth) and set \
+                 OPENCLAW_GATEWAY_TOKEN or OPENCLAW_GATEWAY_PASSWORD (or pass --token/--password): a gateway that \
+                 listens beyond loopback must start with auth."
             }
             _ => {
-                "Set gateway.auth.token, OPENCLAW_GATEWAY_TOKEN or OPENCLAW_GATEWAY_PASSWORD, or pass \
-                 --token/--password: a gateway that listens beyond loopback must start with auth."
+                "Set OPENCLAW_GATEWAY_TOKEN or OPENCLAW_GATEWAY_PASSWORD, or pass --token/--password, or set \
+                 gateway.auth.token: a gateway that listens beyond loopback must start with auth."
             }
         })
     }

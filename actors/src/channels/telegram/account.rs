@@ -1,8 +1,9 @@
 //! The actor of one Telegram account: it polls, delivers, and shows how runs come along.
 
 use super::api::BotApi;
-use super::deliver::{self, count_losses, deliver, give_up};
+use super::deliver::{count_losses, deliver, give_up};
 use super::line::{Arrived, Line, Timing, chat_id};
+use super::target;
 use super::{media, poll, preview};
 use crate::channels::{
     AskAccount, ChannelError, ChannelHandle, ChannelRequest, FetchError, FetchMedia, FetchedMedia,
@@ -253,7 +254,7 @@ async fn answer(line: &Line, request: ChannelRequest) -> Result<Value, ChannelEr
             line.call("setMessageReaction", &params).await.map_err(refusal)
         }
         ChannelRequest::Edit { chat, message_id, text } => {
-            deliver::edit(line, &chat, message_id, &text).await.map_err(refusal)
+            target::edit(line, &chat, message_id, &text).await.map_err(refusal)
         }
         ChannelRequest::Delete { chat, message_id } => {
             let params = json!({"chat_id": chat_id(&chat), "message_id": message_id});

@@ -28,6 +28,7 @@ mod preview;
 mod roughly;
 mod sender;
 pub mod split;
+mod target;
 mod turn;
 pub(crate) mod welcome;
 
