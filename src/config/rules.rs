@@ -184,7 +184,7 @@ mod tests {
         let refused = [
             (
                 json!({"bind": "lan"}),
-                "Set gateway.auth.token, OPENCLAW_GATEWAY_TOKEN or OPENCLAW_GATEWAY_PASSWORD",
+                "Set OPENCLAW_GATEWAY_TOKEN or OPENCLAW_GATEWAY_PASSWORD",
             ),
             (
                 json!({"bind": "lan", "auth": {"mode": "none"}}),
