@@ -48,7 +48,8 @@ async fn work([gateway_trace, node_trace]: &[PathBuf; 2]) {
     let state = State::with_config(&config);
     let mut gateway = state.traced(gateway_trace, &["gateway", "run"]).listening().await;
     assert!(bot.is_polled().await, "the gateway does not poll its bot");
-    let mut node = State::new().traced_at(gateway.port, node_trace, &["node", "run", "--host", "127.0.0.1"]);
+    let own = State::new();
+    let mut node = own.traced_at(gateway.port, node_trace, &["node", "run", "--host", "127.0.0.1"]);
     sleep(IDLE).await;
     let mut operator = peer::operator(gateway.port).await.unwrap();
     let nodes = peer::ask(&mut operator, "node.list", &json!({})).await.unwrap();
