@@ -182,10 +182,7 @@ mod tests {
     #[test]
     fn what_would_be_open_does_not_start() {
         let refused = [
-            (
-                json!({"bind": "lan"}),
-                "Set OPENCLAW_GATEWAY_TOKEN or OPENCLAW_GATEWAY_PASSWORD",
-            ),
+            (json!({"bind": "lan"}), "Set OPENCLAW_GATEWAY_TOKEN or OPENCLAW_GATEWAY_PASSWORD"),
             (
                 json!({"bind": "lan", "auth": {"mode": "none"}}),
                 "set gateway.auth.mode to \"token\" or \"password\"",
