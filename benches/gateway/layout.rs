@@ -85,7 +85,8 @@ fn functions(trace: &str) -> BTreeSet<String> {
             _ => {}
         }
     }
-    found.retain(|name| !name.starts_with("0x"));
+    // What has no symbol is shown by its address, or by where it was called from.
+    found.retain(|name| !name.starts_with("0x") && !name.starts_with('('));
     found
 }
 
