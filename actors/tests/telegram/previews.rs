@@ -211,7 +211,7 @@ async fn a_deleted_preview_is_replaced_by_a_new_message() {
     );
     bench.answer("r1", 555, "grown").await;
     bench.delivered_as("r1", "sent").await;
-    assert_eq!(bench.fake.shown_texts(555), ["grown"]);
+    bench.until("the draft is gone", |bench| bench.fake.shown_texts(555) == ["grown"]).await;
 }
 
 #[actix::test]
