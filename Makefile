@@ -39,4 +39,6 @@ bench:
 
 # Which functions lie side by side in the release binary: run this when the program has changed much. Needs valgrind.
 layout:
-	cargo bench --locked --config 'profile.bench.package.tidegate.strip = "none"' --bench gateway -- layout
+	cargo rustc --locked --release --bin tidegate -- -C strip=none
+	install -D target/release/tidegate target/layout/tidegate
+	cargo bench --locked --bench gateway -- layout
