@@ -35,10 +35,12 @@ doc:
 
 # One table from one run of the release binary, beside a bare relay: see benches/gateway. `make bench ONLY=invoke` for a part.
 bench:
+	cargo build --locked --release
+	install -D target/release/tidegate target/measured/tidegate
 	cargo bench --locked --bench gateway -- $(ONLY)
 
 # Which functions lie side by side in the release binary: run this when the program has changed much. Needs valgrind.
 layout:
 	cargo rustc --locked --release --bin tidegate -- -C strip=none
-	install -D target/release/tidegate target/layout/tidegate
+	install -D target/release/tidegate target/measured/tidegate
 	cargo bench --locked --bench gateway -- layout

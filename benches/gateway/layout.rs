@@ -3,7 +3,7 @@
 
 use super::bot::Bot;
 use super::peer;
-use super::process::State;
+use super::process::{State, TIDEGATE};
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -11,8 +11,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// As `cargo build --release` makes it, but with its symbols: under other settings or features they have other names.
-const TRACED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/layout/tidegate");
 const LIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/link/order.txt");
 
 const HEAD: &str = "\
@@ -45,10 +43,10 @@ async fn work([gateway_trace, node_trace]: &[PathBuf; 2]) {
         "channels": {"telegram": account},
     });
     let state = State::with_config(&config);
-    let mut gateway = state.traced(TRACED, gateway_trace, &["gateway", "run"]).listening().await;
+    let mut gateway = state.traced(gateway_trace, &["gateway", "run"]).listening().await;
     assert!(bot.is_polled().await, "the gateway does not poll its bot");
     let own = State::new();
-    let mut node = own.traced_at(TRACED, gateway.port, node_trace, &["node", "run", "--host", "127.0.0.1"]);
+    let mut node = own.traced_at(gateway.port, node_trace, &["node", "run", "--host", "127.0.0.1"]);
     sleep(IDLE).await;
     let mut operator = peer::operator(gateway.port).await.unwrap();
     let nodes = peer::ask(&mut operator, "node.list", &json!({})).await.unwrap();
@@ -77,7 +75,7 @@ fn functions(trace: &str) -> BTreeSet<String> {
     for line in trace.lines() {
         let Some((key, value)) = line.split_once('=') else { continue };
         match key {
-            "ob" => ours = objects.read(value) == TRACED,
+            "ob" => ours = objects.read(value) == TIDEGATE,
             "cob" => drop(objects.read(value)),
             "fn" if ours => drop(found.insert(names.read(value).to_owned())),
             "fn" | "cfn" => drop(names.read(value)),

@@ -7,7 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-pub const TIDEGATE: &str = env!("CARGO_BIN_EXE_tidegate");
+/// As `cargo build --release` makes it, put there by the Makefile. What cargo builds for a benchmark has the features that
+/// tests need too, and with them functions of other names, which the linker can't lay out.
+pub const TIDEGATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/measured/tidegate");
 pub const TOKEN: &str = "tok-bench-51f0a2";
 
 /// A process that ends with this value.
@@ -31,18 +33,17 @@ impl State {
         state
     }
 
-    /// Starts a command of this program on a free port with every function that it runs noted in a file, by valgrind, many
-    /// times slower.
-    pub fn traced(&self, program: &str, trace: &Path, args: &[&str]) -> Server {
-        self.traced_at(program, free_port(), trace, args)
+    /// Starts a command on a free port with every function that it runs noted in a file, by valgrind, many times slower.
+    pub fn traced(&self, trace: &Path, args: &[&str]) -> Server {
+        self.traced_at(free_port(), trace, args)
     }
 
-    pub fn traced_at(&self, program: &str, port: u16, trace: &Path, args: &[&str]) -> Server {
+    pub fn traced_at(&self, port: u16, trace: &Path, args: &[&str]) -> Server {
         let plain = self.command(&[args, &["--port", &port.to_string()]].concat());
         let mut command = Command::new("valgrind");
         command.args(["--tool=callgrind", "--demangle=no"]);
         command.arg(format!("--callgrind-out-file={}", trace.display()));
-        command.arg(program).args(plain.get_args());
+        command.arg(TIDEGATE).args(plain.get_args());
         command.env_clear().envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Server { port, child: command.spawn().expect("valgrind is installed") }
