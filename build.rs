@@ -1,8 +1,8 @@
 //! How the release binary is laid out, so that little of it is in memory while it waits.
 //!
-//! The kernel maps a program in pieces of 64 KiB around whatever runs. What runs in an idle gateway is a tenth of the
-//! program, strewn all over it; side by side (`link/order.txt`) it fills a third of the pieces. Relocations are packed,
-//! since the loader reads them all.
+//! The kernel maps a program in pieces of 64 KiB around whatever runs. What runs in a gateway is a fifth of the program,
+//! strewn all over it; side by side (`link/order.txt`) it fills less than half of the pieces. Relocations are packed, since
+//! the loader reads them all.
 
 use std::env;
 use std::path::Path;

@@ -28,8 +28,7 @@ pub struct Endpoint {
 
 /// The near end of a tunnel.
 ///
-/// The gateway must hear its own port in `Host`, or it takes a caller for a page that was led to it; so the address is
-/// the gateway's own and only the dialling goes elsewhere.
+/// The address stays the gateway's own, in `Host` and in what is shown and remembered; only the dialling goes elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Via {
     /// Whom the tunnel leads to. Two gateways that are both `127.0.0.1` at home differ by it.
