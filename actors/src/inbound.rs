@@ -37,6 +37,29 @@ pub struct Inbound {
     pub thinking: Option<String>,
 }
 
+#[cfg(test)]
+impl Inbound {
+    /// A message to the main conversation, to begin a test with.
+    pub(crate) fn of_webchat(text: &str) -> Self {
+        Self {
+            channel: "webchat".into(),
+            account: String::new(),
+            event_id: "e".into(),
+            run_id: "r".into(),
+            session_key: "agent:main:main".into(),
+            route: None,
+            sender: Sender { owner: true, ..Sender::default() },
+            text: text.into(),
+            attachments: vec![],
+            received_at_ms: 0,
+            reply_context: None,
+            model: None,
+            timeout_ms: None,
+            thinking: None,
+        }
+    }
+}
+
 /// Who wrote it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -196,7 +196,7 @@ fn trim(messages: &mut Vec<Value>, limit: Option<usize>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inbound::{Inbound, Sender};
+    use crate::inbound::Inbound;
     use crate::settings::{Settings, SettingsHandle, StatePaths};
     use crate::store::{NewMessage, Store};
 
@@ -239,22 +239,7 @@ mod tests {
         let paths = StatePaths::new("unused");
         let gateway =
             Gateway::new(SettingsHandle::new(Settings::default(), paths), Store::temporary().unwrap());
-        let inbound = Inbound {
-            channel: "webchat".into(),
-            account: String::new(),
-            event_id: "e".into(),
-            run_id: "r".into(),
-            session_key: canonical("main").unwrap(),
-            route: None,
-            sender: Sender { id: "cli".into(), name: None, username: None, owner: true },
-            text: "hello".into(),
-            attachments: vec![],
-            received_at_ms: 0,
-            reply_context: None,
-            model: None,
-            thinking: None,
-            timeout_ms: None,
-        };
+        let inbound = Inbound::of_webchat("hello");
         let session = gateway.store.session_for(&inbound).await.unwrap();
         let message = json!({"role": "user", "content": "hello"});
         let message = NewMessage { message_id: "m".into(), run_id: None, role: "user", message };

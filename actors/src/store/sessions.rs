@@ -231,27 +231,11 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Result<SessionRow, StoreError>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inbound::Sender;
 
     #[actix::test]
     async fn tokens_beyond_all_numbers_leave_a_row_that_can_be_read() {
         let store = Store::temporary().unwrap();
-        let inbound = Inbound {
-            channel: "webchat".into(),
-            account: String::new(),
-            event_id: "e".into(),
-            run_id: "r".into(),
-            session_key: "agent:main:main".into(),
-            route: None,
-            sender: Sender { id: "cli".into(), name: None, username: None, owner: true },
-            text: "hello".into(),
-            attachments: vec![],
-            received_at_ms: 0,
-            reply_context: None,
-            model: None,
-            thinking: None,
-            timeout_ms: None,
-        };
+        let inbound = Inbound::of_webchat("hello");
         let key = store.session_for(&inbound).await.unwrap().key;
         for _ in 0..2 {
             let update =
